@@ -1,0 +1,54 @@
+# Everything from a fresh clone: `make demo`, `make test`. Needs Python 3.11 or newer, git and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+# Passed on to the demo: make demo DEMO="--seconds 60 --devices 500"
+DEMO ?=
+# Passed on to pytest: make test TESTS="tests/devices -k snapshot"
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types bench clean ci
+
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY) ## .venv with the project and its tools
+
+# A stamp and not the directory: a set-up that broke off is done again, a finished one never.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fleetfeed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)." \
+		"Name another with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## a server, a fleet, real news, and the proof that every feed is right
+	@$(BIN)/python -m broker demo $(DEMO)
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY) ## style and common mistakes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(READY) ## put the sources into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(READY) ## static types, strict
+	$(BIN)/mypy
+
+bench: $(READY) ## every benchmark, one after the other
+	@set -e; for script in benchmarks/*.py; do echo "# $$script"; $(BIN)/python "$$script"; done
+
+ci: ## what continuous integration runs, on a clean machine
+	.ci/run
+
+clean: ## remove .venv and everything that tools left behind
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

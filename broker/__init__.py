@@ -1,0 +1,9 @@
+"""The server: connections, the one data path from PUBLISH to frame, operations, the command line.
+
+`lane` speaks MQTT to devices and publishers, `service` joins engine, ledger and connections, `plugin`
+loads both into amqtt, `amqtt_seam` is the one file that knows amqtt's inside, `control` answers the
+command line of a running server, `config` is the one validated model of all settings, and `cli` is the
+composition root: it alone may import every package, lazily.
+
+May import: `feedgen`, `devices`, amqtt, uvloop, pydantic, typer and rich; `simulator` in `cli` alone.
+"""

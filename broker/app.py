@@ -1,0 +1,76 @@
+"""`fleetfeed serve`: the plugin inside an amqtt broker, on one event loop, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import warnings
+from typing import TYPE_CHECKING
+
+from amqtt.broker import Broker
+
+from broker.amqtt_seam import external_listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.config import Config
+    from broker.plugin import FeedPlugin
+
+
+def run(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StoreError: The store cannot be used.
+        OSError: The address cannot be bound.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+        return runner.run(_serve(config))
+
+
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
+    if config.loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415 (not there on every platform)
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config) -> int:
+    # amqtt writes a line per packet and connection; its warnings are enough.
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of amqtt's own $SYS plugin
+        broker = Broker(_broker_config(config))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await broker.start()
+    plugin: FeedPlugin = broker.plugins_manager.get_plugin("FeedPlugin")  # type: ignore[assignment]
+    if plugin.failure is not None:
+        raise plugin.failure
+    assert plugin.server is not None
+    host, port = plugin.server.address
+    shown = f"[{host}]" if ":" in host else host
+    registration = "open" if config.open_mode else "closed"
+    print(  # noqa: T201 (the one line that tells a supervisor that the server is ready)
+        f"fleetfeed: listening on {shown}:{port} (data {config.data}, {registration} registration)",
+        flush=True,
+    )
+    await stop.wait()
+    await broker.shutdown()
+    return 0
+
+
+def _broker_config(config: Config) -> dict[str, object]:
+    plugins: dict[str, object] = {"broker.plugin.FeedPlugin": {"embedded": config}}
+    if config.handover.enabled and config.handover.sys_interval:
+        plugins["amqtt.plugins.sys.broker.BrokerSysPlugin"] = {
+            "sys_interval": config.handover.sys_interval
+        }
+    return {"listeners": external_listener(), "plugins": plugins}

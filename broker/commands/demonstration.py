@@ -1,0 +1,120 @@
+"""What `fleetfeed demo` does: a server of its own, a fleet against it, and both gone at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import uvloop
+from rich.console import Console
+
+from broker.commands.shell import Failure
+from broker.control import SOCKET_NAME, ControlClient, ControlError
+from simulator.demo import ServerHandle, run_demo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+READY = "fleetfeed: listening on "
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+
+def run(*, seconds: float, devices: int, seed: int, as_json: bool) -> int:
+    """Run the demo and return its exit code.
+
+    Raises:
+        Failure: the server did not start or broke off, or SIGTERM came.
+    """
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_demo(seconds=seconds, devices=devices, seed=seed, as_json=as_json))
+    except asyncio.CancelledError:
+        raise Failure("the demo was ended by SIGTERM") from None
+
+
+async def _demo(*, seconds: float, devices: int, seed: int, as_json: bool) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    # Without this SIGTERM would end us before the server that we started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with tempfile.TemporaryDirectory(prefix="fleetfeed-demo-") as directory:
+        control = ControlClient(Path(directory) / SOCKET_NAME)
+
+        async def window(asked: Sequence[str]) -> Any:
+            try:
+                return await asyncio.to_thread(control.call, "windows", devices=list(asked))
+            except ControlError as error:
+                raise Failure(f"the demo's server did not say what it shows: {error}") from error
+
+        async with server_process(Path(directory)) as (host, port):
+            return await run_demo(
+                seconds=seconds,
+                devices=devices,
+                seed=seed,
+                json_output=as_json,
+                server=ServerHandle(host=host, port=port, window=window),
+                console=Console(stderr=as_json),
+            )
+
+
+@contextlib.asynccontextmanager
+async def server_process(data: Path) -> AsyncIterator[tuple[str, int]]:
+    """Run `fleetfeed serve` on a free port of loopback and stop it at the end, whatever happens.
+
+    Yields:
+        Host and port, once it is ready.
+
+    Raises:
+        Failure: it did not start; with its own last words.
+    """
+    with tempfile.TemporaryFile() as words:
+        # Its own session, so that Ctrl-C reaches us alone and the fleet can end before the server.
+        # No settings of ours: the demo is the same in every environment.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "broker", "serve", "--bind", "127.0.0.1:0", "--open"),
+            *("--data", str(data), "--log-level", "warning"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            env={k: v for k, v in os.environ.items() if not k.startswith("FLEETFEED_")},
+            start_new_session=True,
+        )
+        try:
+            yield await _ready(process, words)
+        finally:
+            await _stop(process)
+
+
+async def _ready(process: asyncio.subprocess.Process, words: BinaryIO) -> tuple[str, int]:
+    """Wait for the line that says where the server listens."""
+    assert process.stdout is not None
+    line = ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_TIMEOUT):
+            line = (await process.stdout.readline()).decode()
+    if not line.startswith(READY):
+        words.seek(0)
+        last = words.read().decode(errors="replace").strip().rpartition("\n")[2]
+        raise Failure(f"the demo's server did not start: {last or 'it said nothing'}")
+    host, _, port = line.removeprefix(READY).split()[0].rpartition(":")
+    return host, int(port)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

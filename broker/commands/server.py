@@ -1,0 +1,91 @@
+"""`fleetfeed serve` and `fleetfeed demo`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.commands import shell
+from broker.commands.shell import Failure
+
+if TYPE_CHECKING:
+    from broker.config import Config
+
+
+def serve(
+    *,
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to listen; port 0 lets the system choose.",
+            show_default="127.0.0.1:1883",
+        ),
+    ] = None,
+    data: shell.DataDir = None,
+    open_: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open",
+            help="Let unknown devices register themselves.",
+            show_default="only on loopback",
+        ),
+    ] = None,
+    config: shell.ConfigFile = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error.", show_default="info"),
+    ] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    It prints one line when it is ready, and logs to stderr.
+    Flags win over the environment (FLEETFEED_…), that over the file.
+    Use check-config to see what a server would use, and from where.
+    """
+    found = shell.resolved(
+        config, {"bind": bind, "data": data, "open": open_, "log_level": log_level}
+    )
+    if found.config is None:
+        shell.fail_invalid(found.problems)
+    import logging  # noqa: PLC0415 - not for --help
+
+    logging.basicConfig(
+        level=found.config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for warning in found.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    raise typer.Exit(_run(found.config))
+
+
+def _run(config: "Config") -> int:
+    from broker.app import run  # noqa: PLC0415 - everything hangs on it
+    from broker.control import ControlError  # noqa: PLC0415 - likewise
+    from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
+
+    try:
+        return run(config)
+    except (ControlError, StoreError) as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        raise Failure(
+            f"the server cannot use {config.bind} or {config.data}: {error.strerror or error}"
+        ) from error
+
+
+def demo(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it runs.")] = 30.0,
+    devices: Annotated[int, typer.Option(min=1, max=20_000, help="How many devices.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same fleet.")] = 1,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Start a server, a fleet of devices and real news, and check that every feed is right.
+
+    It listens on loopback, keeps nothing, and takes no settings from here.
+    """
+    from broker.commands.demonstration import run  # noqa: PLC0415 - needs nearly everything
+
+    raise typer.Exit(run(seconds=seconds, devices=devices, seed=seed, as_json=as_json))

@@ -1,0 +1,302 @@
+"""The port: it takes connections, keeps the one registry of client ids, and ends what has gone silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Protocol
+
+from broker.lane.connection import Connection
+from broker.lane.handover import Foreign
+from broker.lane.session import Session
+from devices.packets import Connack, MalformedPacket, encode, pubrel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from broker.counters import Counters
+    from broker.lane.connection import Feed
+    from broker.lane.rules import Rules
+
+logger = logging.getLogger(__name__)
+
+_TICK = 0.1
+_BUCKETS = 10
+_BACKLOG = 4096
+_SESSION_LIFE = 7 * 86_400.0
+"""Seconds that a persistent session without a subscription outlives its connection."""
+
+
+class Host(Protocol):
+    """What the lane needs of the service beyond what single connections do."""
+
+    def session_present(self, connection: Connection, session: Session | None) -> bool:
+        """Whether state of a persistent session is at hand; restores what there is."""
+
+    def connected(self, connection: Connection) -> None:
+        """The client was accepted and has its CONNACK."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """The client's connection has ended."""
+
+
+class Foreigners(Protocol):
+    """What the lane needs of amqtt."""
+
+    def has_session(self, client_id: str) -> bool:
+        """Whether amqtt keeps a session for this client."""
+
+    def serve(self, foreign: Foreign) -> Awaitable[None]:
+        """Serves a handed-on connection until it ends."""
+
+    def admit(self, client_id: str) -> None:
+        """The lane has authenticated this client, which is about to be handed on."""
+
+
+class Lane:
+    """All MQTT connections of one port.
+
+    Args:
+        rules: Who may do what.
+        feed: The service, as connections see it.
+        host: The service, as the lane sees it.
+        foreigners: amqtt, or None when nothing is handed on.
+        counters: What happened.
+        max_packet: Bytes of the largest packet.
+        max_connections: Connections at one time.
+        connect_timeout: Seconds until CONNECT must have come.
+        write_buffer: Bytes waiting in a connection above which its device is not written to.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        feed: Feed,
+        host: Host,
+        foreigners: Foreigners | None,
+        counters: Counters,
+        max_packet: int,
+        max_connections: int,
+        connect_timeout: float,
+        write_buffer: int,
+    ) -> None:
+        self.rules = rules
+        self.feed = feed
+        self.counters = counters
+        self.max_packet = max_packet
+        self.connect_timeout = connect_timeout
+        self.write_buffer = write_buffer
+        self.can_hand_over = foreigners is not None
+        self.tick = 0.0
+        self.sessions: dict[str, Session] = {}
+        self._host = host
+        self._foreigners = foreigners
+        self._max_connections = max_connections
+        self._buckets: list[set[Connection]] = [set() for _ in range(_BUCKETS)]
+        self._open = 0
+        self._beat = 0
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused: set[Connection] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    # ---- The port
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listens; returns the address that was bound.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        self.tick = self._loop.time()
+        self._server = await self._loop.create_server(
+            lambda: Connection(self), host, port, backlog=_BACKLOG
+        )
+        self._timer = self._loop.call_later(_TICK, self._on_tick)
+        address = self._server.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    async def stop(self) -> None:
+        """Closes the port and every connection."""
+        if self._server is not None:
+            self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for bucket in self._buckets:
+            for connection in list(bucket):
+                connection.close("server_stopped", keep_will=False)
+        while any(self._buckets):
+            await asyncio.sleep(0)
+            for bucket in self._buckets:
+                for connection in list(bucket):
+                    connection.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def _on_tick(self) -> None:
+        """Ends connections that have been silent too long, a tenth of them at a time."""
+        self.tick = self._loop.time()
+        self._timer = self._loop.call_later(_TICK, self._on_tick)
+        self._beat = (self._beat + 1) % _BUCKETS
+        now = self.tick
+        for connection in list(self._buckets[self._beat]):
+            if now - connection.seen > connection.silent_limit:
+                waiting = connection.connect is None
+                connection.abort("connect_timeout" if waiting else "keep_alive")
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._open
+
+    # ---- What connections report
+
+    def opened(self, connection: Connection) -> None:
+        """A client has connected."""
+        self.counters.connections["opened"] += 1
+        self._open += 1
+        self._buckets[hash(connection) % _BUCKETS].add(connection)
+        if self._open > self._max_connections:
+            connection.abort("too_many_connections")
+
+    def accepted(self, connection: Connection) -> None:
+        """CONNECT is in order: takes over an older connection, finds the session, answers."""
+        connect = connection.connect
+        assert connect is not None
+        client_id = connect.client_id
+        session = self.sessions.get(client_id)
+        if session is not None and session.connection is not None:
+            self.counters.connections["taken_over"] += 1
+            session.connection.close("taken_over")  # [MQTT-3.1.4-2]
+            session = self.sessions.get(client_id)
+        if session is not None and (connect.clean_session or session.clean):
+            session = None  # [MQTT-3.1.2-6]
+        present = not connect.clean_session and self._host.session_present(connection, session)
+        if session is None:
+            session = Session(client_id, connect.clean_session)
+            self.sessions[client_id] = session
+        session.connection = connection
+        connection.session = session
+        self.counters.connections["connected"] += 1
+        if self._is_foreign_at_once(connection):
+            self.hand_over(connection, answered=False)
+            return
+        connection.transport.write(encode(Connack(present, 0)))
+        for packet_id in session.releasing:
+            connection.transport.write(pubrel(packet_id))  # [MQTT-4.4.0-1]
+        self._host.connected(connection)
+
+    def _is_foreign_at_once(self, connection: Connection) -> bool:
+        """Whether amqtt must serve this client from its CONNECT on."""
+        connect = connection.connect
+        assert connect is not None
+        if self._foreigners is None:
+            return False
+        if connect.will is not None:
+            return True
+        return not connect.clean_session and self._foreigners.has_session(connect.client_id)
+
+    def ending(self, connection: Connection) -> None:
+        """A connection has begun to end: the client may connect anew from now on."""
+        session = connection.session
+        self._host.disconnected(connection)
+        if connection.foreign is not None:
+            connection.foreign.eof()
+        if session is not None and session.connection is connection:
+            session.connection = None
+            session.ended_at = self.tick
+            if session.clean:
+                self.sessions.pop(session.client_id, None)
+        self._publish_will(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        if connection.session is None or connection.session.connection is connection:
+            self.ending(connection)
+        bucket = self._buckets[hash(connection) % _BUCKETS]
+        if connection in bucket:
+            bucket.discard(connection)
+            self._open -= 1
+        self._paused.discard(connection)
+
+    def _publish_will(self, connection: Connection) -> None:
+        """Publishes what a client that went without DISCONNECT left behind [MQTT-3.1.2-8]."""
+        will, connection.will = connection.will, None
+        identity = connection.identity
+        if will is None or identity is None:
+            return
+        if will.topic.startswith(self.rules.items):
+            channel = will.topic[len(self.rules.items) :]
+            self.feed.item(channel, will.payload, dup=False, done=_nothing)
+        elif identity.device is not None:
+            self.feed.up(identity.device, will.payload, connection, _nothing)
+
+    def forget_sessions(self) -> None:
+        """Drops persistent sessions that nobody has come back to and that hold nothing."""
+        limit = self.tick - _SESSION_LIFE
+        for client_id, session in list(self.sessions.items()):
+            if session.connection is None and session.ended_at < limit:
+                del self.sessions[client_id]
+
+    # ---- Hand-over
+
+    def hand_over(self, connection: Connection, *, answered: bool = True) -> bool:
+        """Hands a connection on to amqtt; False if that is switched off."""
+        if self._foreigners is None:
+            return False
+        connect = connection.connect
+        assert connect is not None
+        self.counters.connections["handed_over"] += 1
+        self._host.disconnected(connection)
+        self._foreigners.admit(connect.client_id)
+        foreign = Foreign(connection, self.rules, connect, answered=answered)
+        connection.foreign = foreign
+        task = asyncio.ensure_future(self._foreigners.serve(foreign))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._foreign_ended(connection, done))
+        return True
+
+    def _foreign_ended(self, connection: Connection, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.counters.dropped["amqtt_error"] += 1
+            logger.warning(
+                "amqtt ended the connection of %r with %s",
+                connection.identity and connection.identity.client_id,
+                type(task.exception()).__name__,
+            )
+        connection.close("closed_by_amqtt")
+
+    # ---- Flow
+
+    def pause(self, connection: Connection) -> None:
+        """Stops reading from a publisher until the store has caught up."""
+        self._paused.add(connection)
+        connection.pause_reading()
+
+    def resume(self, connection: Connection) -> None:
+        """Reads again from a connection, unless the store is the one that is behind."""
+        if connection not in self._paused:
+            connection.resume_reading()
+
+    def resume_all(self) -> None:
+        """The store has caught up."""
+        paused, self._paused = self._paused, set()
+        for connection in paused:
+            connection.resume_reading()
+
+    @staticmethod
+    def new_client_id() -> str:
+        """An id for a client that gave none."""
+        return f"anonymous-{secrets.token_hex(8)}"
+
+    def log_malformed(self, connection: Connection, error: MalformedPacket) -> None:
+        """One line for a connection that broke the protocol."""
+        logger.info("closing %s:%d: %s (%s)", *connection.peer, error.reason.value, error.detail)
+
+
+def _nothing() -> None:
+    """Nobody waits for a will."""

@@ -1,0 +1,123 @@
+"""One feed server put together: store, registry, engine, service, lane, control socket."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from broker.admin import handlers
+from broker.control import SOCKET_NAME, ControlServer
+from broker.counters import Counters
+from broker.lane.listener import Lane
+from broker.lane.rules import Rules
+from broker.service import Service
+from devices.profile import Profile
+from devices.registry import Registry
+from feedgen.engine import Engine
+from feedgen.ranking.value import Settings as RankingSettings
+from feedgen.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker.config import Config
+    from broker.lane.listener import Foreigners
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """Everything that runs behind one port.
+
+    Args:
+        config: The settings.
+        foreigners: Who serves the clients that the lane hands on, or None.
+    """
+
+    def __init__(self, config: Config, foreigners: Foreigners | None) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.store = SqliteStore(config.data)
+        self.address = ("", 0)
+        self._foreigners = foreigners
+
+    async def start(self) -> None:
+        """Reads the store and opens the port.
+
+        Raises:
+            StoreError: The store cannot be used.
+            OSError: The address cannot be bound.
+        """
+        config = self.config
+        loaded = self.store.open()
+        try:
+            self.registry = load_registry(config, loaded.devices, clean=loaded.clean)
+            engine = Engine(
+                landmark=time.time(),
+                settings=RankingSettings(
+                    tau=config.ranking.tau, offsets=config.ranking.priority_offsets
+                ),
+            )
+            self.service = Service(
+                config=config,
+                store=self.store,
+                loaded=loaded,
+                registry=self.registry,
+                engine=engine,
+                counters=self.counters,
+            )
+            self.rules = Rules(
+                self.registry,
+                key=loaded.key,
+                open_mode=config.open_mode,
+                prefix=config.feed.prefix,
+            )
+            limits = config.limits
+            self.lane = Lane(
+                rules=self.rules,
+                feed=self.service,
+                host=self.service,
+                foreigners=self._foreigners,
+                counters=self.counters,
+                max_packet=limits.max_packet,
+                max_connections=limits.max_connections,
+                connect_timeout=limits.connect_timeout,
+                write_buffer=limits.write_buffer,
+            )
+            self.service.join(self.lane)
+            self.address = await self.lane.start(config.host, config.port)
+        except BaseException:
+            await self.store.close(clean=False)
+            raise
+        self._control = ControlServer(config.data / SOCKET_NAME, handlers(self, loaded.key))
+        await self._control.start()
+        logger.info(
+            "%d items, %d devices read; the last run ended %s",
+            len(loaded.records),
+            len(loaded.devices),
+            "in order" if loaded.clean else "without warning: positions start new epochs",
+        )
+
+    async def stop(self) -> None:
+        """Closes the port and keeps every position."""
+        await self._control.stop()
+        await self.service.stop()
+
+
+def load_registry(config: Config, devices: Iterable[tuple[str, bytes]], *, clean: bool) -> Registry:
+    """The registry as it was stored; positions only count after a clean end."""
+    feed = config.feed
+    registry = Registry(
+        open_mode=config.open_mode,
+        default_follow=feed.default_follow,
+        permitted=feed.permitted,
+        schema=None if feed.attributes is None else frozenset(feed.attributes),
+        prefix=feed.prefix,
+    )
+    for device, packed in devices:
+        profile = Profile.unpack(device, packed)
+        if not clean:
+            profile.session = None
+        registry.restore(profile)
+    return registry

@@ -1,0 +1,564 @@
+"""The engine: published items in, changed windows out.
+
+`Engine` is the one object that others hold. Its methods decide what has to be done and return at
+once; `step` does a bounded piece of it and says which windows changed. There is no clock and no
+randomness here: the same calls with the same arguments do the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from feedgen.collapse import Contest, settle
+from feedgen.jobs import BACKGROUND, URGENT, Job, Offer, Queue, Settle, Withdraw
+from feedgen.offers import offer, offer_together, withdraw
+from feedgen.ranking.value import TICKS_PER_SECOND, Settings
+from feedgen.rebuild import rebuild
+from feedgen.shelf import PENDING
+from feedgen.state import SHELVES, Change, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from feedgen.attributes import Value
+    from feedgen.items import Record
+    from feedgen.windows import Rows
+
+__all__ = ["SHELVES", "Change", "Engine", "Seat", "Settings", "Sizes", "shelf_of"]
+
+_SMALL = 2048
+"""Work up to which an offer is laid together with its neighbours in the queue."""
+_REBUILD_COST = 4
+"""Work of building one row anew, in admissions; for each distinct follow set `_SET_COST` more."""
+_NORMAL = 2
+"""Rank of what expires."""
+_REBASE_AFTER = 200 * 86_400
+"""Seconds; keys reach 248 days to either side of the landmark."""
+
+
+class Seat(NamedTuple):
+    """Where a device's window is: the index of its shelf, and its row there."""
+
+    shelf: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much the engine holds.
+
+    Attributes:
+        items: live items.
+        channels: channels that have any.
+        rows: seated devices.
+        jobs: jobs not ended, cancelled ones included.
+        pending: rows waiting to be built anew.
+        rekeys: items waiting to be ranked anew.
+    """
+
+    items: int
+    channels: int
+    rows: int
+    jobs: int
+    pending: int
+    rekeys: int
+
+
+def shelf_of(k: int) -> int:
+    """Return the index of the shelf for windows of `k` items, 1 to 64."""
+    for shelf, size in enumerate(SHELVES):
+        if k <= size:
+            return shelf
+    raise ValueError(f"a window of {k} items; at most {SHELVES[-1]} are possible")
+
+
+class Engine:
+    """Every device's window.
+
+    Args:
+        landmark: Unix seconds, the time that keys count from; about now.
+        seed: for sampled exploration. The baseline ranking samples nothing.
+        settings: of the ranking.
+    """
+
+    def __init__(self, *, landmark: float, seed: int = 0, settings: Settings | None = None) -> None:
+        self.seed = seed
+        self._landmark = int(landmark)
+        self._state = State(settings or Settings())
+        self._queue = Queue()
+        self._live: dict[int, int] = {}
+        self._offers: dict[int, Offer] = {}
+        self._contests: dict[str, Contest] = {}
+        self._contest_numbers = 0
+        # Heaps of (expires, n) and (-ticks moved, n); entries no longer true are skipped.
+        self._deadlines: list[tuple[int, int]] = []
+        self._moved: list[tuple[int, int]] = []
+        self._tombs: dict[int, int] = {}
+        self._feedback: dict[int, list[int]] = {}
+        self._rekeyed = 0
+
+    # Devices
+
+    def seat(
+        self,
+        *,
+        follow: Sequence[str],
+        attrs: Mapping[str, Value],
+        k: int,
+        capacity: int,
+        dismissed: Iterable[int] = (),
+    ) -> Seat:
+        """Give a device a window, which the next steps fill.
+
+        Args:
+            follow: valid filters.
+            attrs: attributes that `where` of items is compared with.
+            k: visible items, 1 to 64.
+            capacity: payload bytes that fit; what is longer, `brief` included, is never admitted.
+            dismissed: item numbers that never enter this window.
+        """
+        number = shelf_of(k)
+        shelf = self._state.shelves[number]
+        row = shelf.take(k, capacity)
+        shelf.attributes.set(row, attrs)
+        shelf.follow[row] = self._state.audience.follow(number, row, follow).number
+        seat = Seat(number, row)
+        for n in dismissed:
+            self._bar(seat, n)
+        shelf.queue(row, self._state.next_stamp())
+        return seat
+
+    def unseat(self, seat: Seat) -> None:
+        """Take a device's window away; the seat may be given to the next device at once."""
+        state = self._state
+        shelf = state.shelves[seat.shelf]
+        self._unfollow(seat)
+        for n in shelf.dismissed.get(seat.row, ()):
+            self._unbar(seat, n)
+        shelf.give_back(seat.row)
+
+    def change(
+        self,
+        seat: Seat,
+        *,
+        follow: Sequence[str] | None = None,
+        attrs: Mapping[str, Value] | None = None,
+        capacity: int | None = None,
+        k: int | None = None,
+    ) -> None:
+        """Change what a device follows, is, can take or shows; the next steps build its row anew.
+
+        Raises:
+            ValueError: `k` belongs to another shelf; the device must be seated anew.
+        """
+        state = self._state
+        shelf = state.shelves[seat.shelf]
+        if k is not None:
+            if shelf_of(k) != seat.shelf:
+                raise ValueError(f"a window of {k} items does not belong on shelf {shelf.size}")
+            shelf.windows.visible[seat.row] = k
+        if follow is not None:
+            self._unfollow(seat)
+            followed = state.audience.follow(seat.shelf, seat.row, follow)
+            shelf.follow[seat.row] = followed.number
+        if attrs is not None:
+            shelf.attributes.set(seat.row, attrs)
+        if capacity is not None:
+            shelf.fit(seat.row, capacity)
+        shelf.queue(seat.row, state.next_stamp())
+
+    def filled(self, seat: Seat) -> bool:
+        """Whether a window is built, and not waiting to be built anew."""
+        return bool(self._state.shelves[seat.shelf].stamp[seat.row] < PENDING)
+
+    def dismiss(self, seat: Seat, n: int) -> None:
+        """Take an item out of a window for good."""
+        self._bar(seat, n)
+        state = self._state
+        windows = state.shelves[seat.shelf].windows
+        rows = np.array([seat.row], np.int32)
+        out = (state.columns.number[windows.ids[rows]] == n) & (windows.ids[rows] > 0)
+        state.changed(seat.shelf, windows.take_out(rows, out))
+        state.starve(seat.shelf, rows)
+
+    def _unfollow(self, seat: Seat) -> None:
+        state = self._state
+        follow_set = state.audience.sets[int(state.shelves[seat.shelf].follow[seat.row])]
+        assert follow_set is not None, "a seated row has a follow set"
+        state.audience.unfollow(seat.shelf, seat.row, follow_set)
+
+    def _bar(self, seat: Seat, n: int) -> None:
+        state = self._state
+        state.dismissers.setdefault(n, set()).add((seat.shelf, seat.row))
+        state.shelves[seat.shelf].dismissed.setdefault(seat.row, set()).add(n)
+
+    def _unbar(self, seat: Seat, n: int) -> None:
+        dismissers = self._state.dismissers[n]
+        dismissers.remove(seat)
+        if not dismissers:
+            del self._state.dismissers[n]
+
+    # Items
+
+    def publish(self, records: Sequence[Record], slots: Sequence[int]) -> None:
+        """Take over accepted items: new ones, updates and retractions.
+
+        Args:
+            records: as the catalog accepted them; of one item, the later content later.
+            slots: what `slots` shall return for each content; opaque, not 0, int64.
+        """
+        for record, slot in zip(records, slots, strict=True):
+            if record.retracted:
+                self._retract(record)
+            else:
+                self._tombs.pop(record.n, None)
+                heappush(self._deadlines, (record.expires, record.n))
+                self._replace(record, slot, record.item.priority + 1, counts=True)
+
+    def expire(self, now: float) -> list[int]:
+        """Return the numbers of items that are over at `now`; removing them becomes work."""
+        over: list[int] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            expires, n = heappop(self._deadlines)
+            index = self._live.get(n)
+            if index is None:
+                if self._tombs.get(n) == expires:
+                    del self._tombs[n]
+                    self._forget(n)
+                continue
+            record = self._state.columns.records[index]
+            if record is not None and record.expires == expires:
+                over.append(n)
+                self._remove(n, _NORMAL)
+                self._forget(n)
+        return over
+
+    def feedback(self, n: int, *, shown: int = 0, opened: int = 0, dismissed: int = 0) -> None:
+        """Count what devices did with an item; when it matters, the item is ranked anew."""
+        index = self._live.get(n)
+        if index is None:
+            return
+        counts = self._feedback.setdefault(n, [0, 0, 0])
+        counts[0] += shown
+        counts[1] += opened
+        counts[2] += dismissed
+        moved = self._popularity(n) - int(self._state.columns.popularity[index])
+        if abs(moved) >= self._state.baseline.rekey:
+            heappush(self._moved, (-abs(moved), n))
+
+    def _retract(self, record: Record) -> None:
+        index = self._live.get(record.n)
+        if index is not None:
+            # As soon as what it takes back: the retraction itself rarely says how urgent it is.
+            priority = max(record.item.priority, self._state.item(index).priority)
+            self._remove(record.n, priority + 1)
+        self._tombs[record.n] = record.expires
+        heappush(self._deadlines, (record.expires, record.n))
+
+    def _forget(self, n: int) -> None:
+        """Drop what is kept of an item whose number never comes back."""
+        self._feedback.pop(n, None)
+        for shelf, row in self._state.dismissers.pop(n, ()):
+            self._state.shelves[shelf].dismissed[row].discard(n)
+
+    def _replace(self, record: Record, slot: int, rank: int, *, counts: bool) -> None:
+        """Put a content, or the same content at another popularity, in the place of the last."""
+        state = self._state
+        n, item = record.n, record.item
+        known = n in self._live
+        stale, left = self._retire(n)
+        popularity = self._popularity(n)
+        base = (
+            (record.published_ms - 1000 * self._landmark) * TICKS_PER_SECOND // 1000
+            + state.baseline.by_priority[item.priority]
+            + popularity
+        )
+        joined = None if item.collapse is None else self._contest(item.collapse)
+        number = 0 if joined is None else joined.number
+        index = state.columns.add(record, slot, base, popularity, number)
+        self._live[n] = index
+        state.channels.add(item.channel, index)
+        state.version += 1
+        if left is not None and left is not joined:
+            self._settle(left, {item.channel}, stale, rank)
+            stale = []
+        if joined is None:
+            job = Offer(
+                rank,
+                state.next_stamp(),
+                {item.channel},
+                stale,
+                index=index,
+                replaces=known,
+                counts=counts,
+            )
+            self._offers[n] = job
+            self._queue.put(job)
+        else:
+            joined.add(state, index)
+            self._settle(joined, {item.channel}, stale, rank, index if counts else 0)
+
+    def _remove(self, n: int, rank: int) -> None:
+        """Take a live item out of all windows."""
+        state = self._state
+        channel = state.item(self._live[n]).channel
+        stale, left = self._retire(n)
+        del self._live[n]
+        if left is not None:
+            self._settle(left, {channel}, stale, rank)
+            return
+        last = self._queue.last(rank)
+        if isinstance(last, Withdraw) and not last.started:
+            last.channels.add(channel)
+            last.stale += stale
+        else:
+            self._queue.put(Withdraw(rank, state.next_stamp(), {channel}, stale))
+
+    def _retire(self, n: int) -> tuple[list[int], Contest | None]:
+        """End the index of an item, if it has one.
+
+        Returns:
+            The retired indices that a job must take out of windows, and the contest that the item
+            took part in.
+        """
+        state = self._state
+        index = self._live.get(n)
+        if index is None:
+            return [], None
+        stale = [index]
+        job = self._offers.pop(n, None)
+        if job is not None:
+            job.cancelled = True
+            stale += job.stale
+        state.channels.discard(state.item(index).channel, index)
+        state.columns.retire(index)
+        state.columns.hold(index)
+        state.version += 1
+        number = int(state.columns.contest[index])
+        if not number:
+            return stale, None
+        contest = state.contests[number]
+        contest.members.remove(index)
+        return stale, contest
+
+    def _contest(self, key: str) -> Contest:
+        contest = self._contests.get(key)
+        if contest is None:
+            self._contest_numbers += 1
+            contest = Contest(self._contest_numbers, key)
+            self._contests[key] = self._state.contests[contest.number] = contest
+        return contest
+
+    def _settle(
+        self, contest: Contest, channels: set[str], stale: list[int], rank: int, fresh: int = 0
+    ) -> None:
+        job = Settle(rank, self._state.next_stamp(), channels, stale, contest=contest, fresh=fresh)
+        before = contest.job
+        if before is not None:
+            before.cancelled = True
+            job.rank = max(rank, before.rank)
+            job.channels |= before.channels
+            job.stale += before.stale
+        contest.job = job
+        self._queue.put(job)
+
+    def _popularity(self, n: int) -> int:
+        counts = self._feedback.get(n)
+        return 0 if counts is None else self._state.baseline.popularity(*counts)
+
+    # Work
+
+    def step(self, now: float, max_rows: int = 16_384) -> list[Change]:
+        """Do a bounded piece of what is to be done.
+
+        Urgent items go first, then half of the step is for rows to be built, the rest for the other
+        items by priority; items are ranked anew when nothing else is left.
+
+        Args:
+            now: Unix seconds.
+            max_rows: bound, in candidate rows of the smallest shelf.
+
+        Returns:
+            Rows whose visible window may have changed, since the last step.
+        """
+        if now - self._landmark > _REBASE_AFTER:
+            self._rebase(int(now))
+        left = self._work_off(URGENT, max_rows)
+        if left > 0:
+            half = left - left // 2
+            left += self._build(half) - half
+        if left > 0:
+            left = self._work_off(BACKGROUND + 1, left)
+        if left > 0:
+            left = self._build(left)
+        if left > 0:
+            self._rekey(left)
+        self._reuse()
+        return self._state.take_changes()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more for `step` to do or to tell."""
+        return (
+            self._queue.first(BACKGROUND) is not None
+            or any(shelf.pending for shelf in self._state.shelves)
+            or self._state.any_changed
+            or bool(self._moved)
+        )
+
+    def _work_off(self, lowest: int, budget: int) -> int:
+        """Work on jobs of rank `lowest` or higher; return what is left of the budget."""
+        while budget > 0 and (job := self._queue.first(lowest)) is not None:
+            if not job.started:
+                job.start(self._state)
+            if isinstance(job, Offer):
+                budget -= self._offer(job, budget)
+            else:
+                budget -= self._chunk(job, budget)
+        return budget
+
+    def _offer(self, job: Offer, budget: int) -> int:
+        """Work on an offer, and on the small ones behind it; return the work done."""
+        work = job.work(self._state)
+        if work > min(_SMALL, budget):
+            return self._chunk(job, budget)
+        together = [job]
+        self._queue.drop_first(job.rank)
+        while (behind := self._queue.first(job.rank)) is not None:
+            if not isinstance(behind, Offer) or behind.rank != job.rank:
+                break
+            if not behind.started:
+                behind.start(self._state)
+            more = behind.work(self._state)
+            if more > _SMALL or work + more > budget:
+                break
+            work += more
+            together.append(behind)
+            self._queue.drop_first(job.rank)
+        if len(together) == 1:
+            while (chunk := job.take(self._state, budget)) is not None:
+                offer(self._state, job, chunk)
+        else:
+            offer_together(self._state, together)
+        for each in together:
+            self._end(each)
+        # What each costs besides its rows.
+        return work + 64 * len(together)
+
+    def _chunk(self, job: Job, budget: int) -> int:
+        """Work on one chunk of the first job; return the work done."""
+        state = self._state
+        chunk = job.take(state, budget)
+        if chunk is None:
+            self._queue.drop_first(job.rank)
+            self._end(job)
+            return 1
+        if isinstance(job, Offer):
+            offer(state, job, chunk)
+        elif isinstance(job, Settle):
+            settle(state, job, chunk)
+        else:
+            withdraw(state, chunk)
+        return max(len(chunk.rows) * state.shelves[chunk.shelf].cost, 64)
+
+    def _end(self, job: Job) -> None:
+        state = self._state
+        state.columns.release(job.stale, state.next_stamp())
+        if isinstance(job, Offer):
+            del self._offers[int(state.columns.number[job.index])]
+        elif isinstance(job, Settle):
+            job.contest.job = None
+            if not job.contest.members:
+                del self._contests[job.contest.key], state.contests[job.contest.number]
+
+    def _build(self, budget: int) -> int:
+        """Build rows anew; return what is left of the budget."""
+        for number, shelf in enumerate(self._state.shelves):
+            while budget > 0 and shelf.pending:
+                rows = shelf.pending_rows(max(1, budget // (_REBUILD_COST * shelf.cost)))
+                if rows.size:
+                    rebuild(self._state, number, rows)
+                budget -= max(1, len(rows)) * _REBUILD_COST * shelf.cost
+        return budget
+
+    def _rekey(self, budget: int) -> None:
+        """Rank items anew whose popularity moved, the largest move first."""
+        while self._moved and self._queue.first(BACKGROUND) is None:
+            _, n = heappop(self._moved)
+            index = self._live.get(n)
+            if index is None:
+                continue
+            columns = self._state.columns
+            record = columns.records[index]
+            assert record is not None, "a live item has its record"
+            moved = self._popularity(n) - int(columns.popularity[index])
+            if abs(moved) >= self._state.baseline.rekey:
+                self._replace(record, int(columns.slot[index]), BACKGROUND, counts=False)
+                self._rekeyed += 1
+        self._work_off(BACKGROUND, budget)
+
+    def _reuse(self) -> None:
+        """Free the indices of items that no window can hold any more."""
+        waiting = [s.pending_since for s in self._state.shelves if s.pending_since is not None]
+        self._state.columns.reuse(min(waiting, default=self._state.stamp + 1))
+
+    def _rebase(self, landmark: int) -> None:
+        """Move the landmark up before keys leave int32."""
+        ticks = (landmark - self._landmark) * TICKS_PER_SECOND
+        self._landmark = landmark
+        self._state.columns.rebase(ticks)
+        self._state.candidates.clear()
+        for shelf in self._state.shelves:
+            shelf.windows.rebase(ticks)
+
+    # Reading
+
+    def slots(self, shelf: int, rows: Rows) -> NDArray[np.int64]:
+        """Return int64 [rows, size of the shelf]: what each row shows, best first, 0 after that."""
+        windows = self._state.shelves[shelf].windows
+        ids = windows.ids[rows, : SHELVES[shelf]]
+        slots = self._state.columns.slot[ids]
+        slots[np.arange(SHELVES[shelf]) >= windows.visible[rows][:, None]] = 0
+        return slots
+
+    def item(self, n: int) -> Record | None:
+        """Return the present content of a live item, None for all others."""
+        index = self._live.get(n)
+        return None if index is None else self._state.columns.records[index]
+
+    def window(self, seat: Seat) -> list[int]:
+        """Return the numbers of the items that a device shows, best first."""
+        windows = self._state.shelves[seat.shelf].windows
+        visible = int(min(windows.visible[seat.row], windows.held[seat.row]))
+        numbers: list[int] = self._state.columns.number[windows.ids[seat.row, :visible]].tolist()
+        return numbers
+
+    @property
+    def size(self) -> Sizes:
+        """How much the engine holds."""
+        state = self._state
+        return Sizes(
+            items=len(self._live),
+            channels=len(state.channels),
+            rows=sum(shelf.seated for shelf in state.shelves),
+            jobs=len(self._queue),
+            pending=sum(shelf.pending for shelf in state.shelves),
+            rekeys=len(self._moved),
+        )
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Counts since the start.
+
+        `oversize`: items times devices not admitted as no form of the payload fits. `rebuilt`: rows
+        built anew. `rekeyed`: items ranked anew as their popularity moved.
+        """
+        state = self._state
+        return Counter(oversize=state.oversize, rebuilt=state.rebuilt, rekeyed=self._rekeyed)

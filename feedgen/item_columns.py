@@ -1,0 +1,179 @@
+"""What windows need to know of items, as columns over item indices.
+
+An index stands for one item *with one content and one popularity*: an update, and a new ranking of
+the same content, get another index, and the one before is *retired*. So a window that was not yet
+touched keeps showing what it was built with, and whatever is not alive can be taken out of a window
+without asking what became of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from feedgen.items import Item, Record
+    from feedgen.windows import Ids, Keys
+
+LOWEST = -(1 << 31) + 1
+HIGHEST = (1 << 31) - 1
+"""Bounds of keys; one below `LOWEST` is `windows.EMPTY`."""
+
+
+class ItemColumns:
+    """Growing columns; index 0 stands for no item.
+
+    Attributes:
+        number: int64, the item number n.
+        slot: int64, what the owner of the engine names the content by; opaque.
+        published: int64, Unix ms of the acceptance.
+        tie: int64, hash of channel and id.
+        base: int64, ticks of the key for a follower through a filter without literal levels.
+        popularity: int64, the part of `base` that feedback changes.
+        smallest: int32, bytes of the shorter of payload and brief.
+        contest: int32, number of the group that shares the collapse key; 0 for none.
+        alive: bool.
+        records: the content, None for an index not in use.
+    """
+
+    __slots__ = (
+        "_free",
+        "_held",
+        "_resting",
+        "alive",
+        "base",
+        "contest",
+        "number",
+        "popularity",
+        "published",
+        "records",
+        "slot",
+        "smallest",
+        "tie",
+    )
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.number: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.slot: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.published: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.tie: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.base: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.popularity: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.smallest: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.contest: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.alive: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.alive[0] = True  # an empty place needs no taking out
+        self.records: list[Record | None] = [None] * capacity
+        self._free = list(range(capacity - 1, 0, -1))
+        self._held: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        # (stamp at which its last job ended, index)
+        self._resting: deque[tuple[int, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def add(self, record: Record, slot: int, base: int, popularity: int, contest: int) -> int:
+        """Give a live item an index."""
+        if not self._free:
+            self._grow()
+        index = self._free.pop()
+        item = record.item
+        self.number[index] = record.n
+        self.slot[index] = slot
+        self.published[index] = record.published_ms
+        self.tie[index] = name_hash(item)
+        self.base[index] = base
+        self.popularity[index] = popularity
+        self.smallest[index] = smallest_bytes(item)
+        self.contest[index] = contest
+        self.alive[index] = True
+        self.records[index] = record
+        return index
+
+    def retire(self, index: int) -> None:
+        """Note that the item of this index is over or has another index now.
+
+        The index stays its own, and its slot readable, until no window can hold it.
+        """
+        self.alive[index] = False
+        self.records[index] = None
+
+    def hold(self, index: int) -> None:
+        """Keep a retired index from being reused: one more job takes it out of windows."""
+        self._held[index] += 1
+
+    def release(self, indices: Iterable[int], stamp: int) -> None:
+        """Undo one `hold` of each of `indices`; the job ended at `stamp`."""
+        for index in indices:
+            self._held[index] -= 1
+            if not self._held[index]:
+                self._resting.append((stamp, index))
+
+    def reuse(self, before: int) -> None:
+        """Free the retired indices whose last job ended before the stamp `before`.
+
+        A row that is about to be built anew is passed over by jobs and may hold them till then.
+        """
+        while self._resting and self._resting[0][0] < before:
+            self._free.append(self._resting.popleft()[1])
+
+    def key(self, index: int, ticks: int) -> int:
+        """Return the key of an item that gets `ticks` for the filter it is followed by."""
+        return min(max(int(self.base[index]) + ticks, LOWEST), HIGHEST)
+
+    def keys(self, ids: Ids, ticks: int | NDArray[np.int64]) -> Keys:
+        """Return the keys of many items."""
+        keys: NDArray[np.int64] = np.clip(self.base[ids] + ticks, LOWEST, HIGHEST)
+        return keys.astype(np.int32)
+
+    def best_first(self, ids: Ids, keys: Keys | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of `ids` in the exact order."""
+        return np.lexsort((-self.tie[ids], -self.published[ids], -keys.astype(np.int64)))
+
+    def rebase(self, ticks: int) -> None:
+        """Lower all bases by `ticks`, as the landmark moved up."""
+        self.base[1:] -= ticks
+
+    def _grow(self) -> None:
+        capacity = len(self)
+        for name in (
+            "number",
+            "slot",
+            "published",
+            "tie",
+            "base",
+            "popularity",
+            "smallest",
+            "contest",
+            "alive",
+            "_held",
+        ):
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate((column, np.zeros_like(column))))
+        self.records += [None] * capacity
+        self._free = list(range(2 * capacity - 1, capacity - 1, -1))
+
+
+def name_hash(item: Item) -> int:
+    """Hash channel and id into 63 bits; it decides last, between items of the same tick and ms."""
+    name = f"{item.channel}\0{item.id}".encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest()) >> 1
+
+
+def smallest_bytes(item: Item) -> int:
+    """Return the payload bytes of the shortest form in which an item can be sent."""
+    full = _bytes(item.payload)
+    return full if item.brief is None else min(full, _bytes(item.brief))
+
+
+def _bytes(payload: str | bytes) -> int:
+    if isinstance(payload, bytes) or payload.isascii():
+        return len(payload)
+    return len(payload.encode())

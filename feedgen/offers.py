@@ -1,0 +1,140 @@
+"""Putting items into windows and taking them out: the chunks of offers and withdrawals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feedgen.shelf import PENDING
+from feedgen.windows import NO_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedgen.audience import Segment
+    from feedgen.jobs import Offer
+    from feedgen.state import State
+    from feedgen.windows import Rows
+
+UNBOUNDED = 1 << 62
+"""A budget that no job exhausts."""
+
+
+def offer(state: State, job: Offer, chunk: Segment) -> None:
+    """Offer one item to the rows of a chunk."""
+    number, rows, level = chunk
+    windows = state.shelves[number].windows
+    columns = state.columns
+    every = rows
+    if job.replaces:
+        rows = clean(state, number, rows)
+    key = columns.key(job.index, state.baseline.by_level[level])
+    rows = _wanting(state, job, number, _fitting(state, job, number, rows), key)
+    if rows.size:
+        ids = np.full(len(rows), job.index, np.int32)
+        keys = np.full(len(rows), key, np.int32)
+        admitted = windows.admissible(rows, ids, keys, columns)
+        if not admitted.all():
+            rows = rows[admitted]
+            ids, keys = ids[: len(rows)], keys[: len(rows)]
+        state.changed(number, windows.insert(rows, ids, keys, columns))
+    if job.replaces:
+        state.starve(number, every)
+
+
+def offer_together(state: State, jobs: Sequence[Offer]) -> None:
+    """Offer several items, each to all of its rows, in one pass per shelf.
+
+    The effect is that of offering them one after the other.
+    """
+    columns = state.columns
+    # As `Windows.merge` asks: of equal keys, the better item comes first.
+    ranked = np.array([job.index for job in jobs], np.int32)
+    order = columns.best_first(ranked, np.zeros(len(jobs), np.int64))
+    offered: dict[int, list[tuple[Offer, Rows, int]]] = {}
+    for place in order.tolist():
+        job = jobs[place]
+        while (chunk := job.take(state, UNBOUNDED)) is not None:
+            key = columns.key(job.index, state.baseline.by_level[chunk.level])
+            offered.setdefault(chunk.shelf, []).append((job, chunk.rows, key))
+    for shelf, parts in offered.items():
+        _offer_pairs(state, shelf, parts)
+
+
+def _offer_pairs(state: State, number: int, parts: list[tuple[Offer, Rows, int]]) -> None:
+    shelf = state.shelves[number]
+    replaced = [rows for job, rows, _ in parts if job.replaces]
+    every = np.concatenate(replaced) if replaced else NO_ROWS
+    if replaced:
+        every = every[state.audience.last_of_each(number, len(shelf), every)]
+        clean(state, number, every)
+    wanting = [
+        rows
+        if _plain(state, job.index, number)
+        else _wanting(state, job, number, _fitting(state, job, number, rows), key)
+        for job, rows, key in parts
+    ]
+    lengths = [len(rows) for rows in wanting]
+    rows = np.concatenate(wanting)
+    keys = np.repeat(np.array([key for _, _, key in parts], np.int32), lengths)
+    ids = np.repeat(np.array([job.index for job, _, _ in parts], np.int32), lengths)
+    stamps = np.repeat(np.array([job.stamp for job, _, _ in parts], np.int64), lengths)
+    keep = shelf.windows.admissible(rows, ids, keys, state.columns)
+    keep &= shelf.stamp[rows] <= stamps
+    if keep.any():
+        rows, ids, keys = rows[keep], ids[keep], keys[keep]
+        state.changed(number, shelf.windows.merge(rows, ids, keys, state.columns))
+    state.starve(number, every)
+
+
+def withdraw(state: State, chunk: Segment) -> None:
+    """Take what is over out of the rows of a chunk."""
+    state.starve(chunk.shelf, clean(state, chunk.shelf, chunk.rows))
+
+
+def clean(state: State, number: int, rows: Rows) -> Rows:
+    """Take all retired items out of `rows`, but for those that wait to be built anew.
+
+    Returns:
+        The rows that do not wait.
+    """
+    shelf = state.shelves[number]
+    rows = rows[shelf.stamp[rows] < PENDING]
+    windows = shelf.windows
+    dead = ~state.columns.alive[windows.ids[rows]]
+    state.changed(number, windows.take_out(rows, dead))
+    return rows
+
+
+def _plain(state: State, index: int, number: int) -> bool:
+    """Tell whether the key alone decides in every row that follows the item's channel."""
+    return not (
+        state.item(index).where
+        or int(state.columns.number[index]) in state.dismissers
+        or not state.shelves[number].fits_all(int(state.columns.smallest[index]))
+    )
+
+
+def _fitting(state: State, job: Offer, number: int, rows: Rows) -> Rows:
+    shelf = state.shelves[number]
+    smallest = int(state.columns.smallest[job.index])
+    if shelf.fits_all(smallest):
+        return rows
+    fits = shelf.fitting(rows, smallest)
+    if job.counts:
+        others = rows[~fits]
+        others = others[shelf.stamp[others] <= job.stamp]
+        state.oversize += len(state.matching(job.index, number, others))
+    return rows[fits]
+
+
+def _wanting(state: State, job: Offer, number: int, rows: Rows, key: int) -> Rows:
+    """Return the rows that may show the item, and whose bar is not above its key."""
+    shelf = state.shelves[number]
+    # Most rows refuse most items, so this comes first.
+    rows = rows[shelf.windows.bar[rows] <= key]
+    if rows.size:
+        rows = rows[shelf.stamp[rows] <= job.stamp]
+        rows = state.welcome(job.index, number, state.matching(job.index, number, rows))
+    return rows

@@ -1,0 +1,228 @@
+"""Windows built by pull: from the live items of the channels that a row follows.
+
+Rows with the same follow set share their candidates, sorted once; what is left per row is a matrix
+of which candidates it may show, of which it takes the first ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from feedgen.collapse import superseded
+from feedgen.windows import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedgen.attributes import Where
+    from feedgen.audience import FollowSet
+    from feedgen.item_columns import ItemColumns
+    from feedgen.live import LiveChannel
+    from feedgen.state import State
+    from feedgen.windows import Ids, Keys, Mask, Rows
+
+_BLOCK = 64
+"""Candidates that are tested against all rows of a follow set at a time."""
+_FIRST_DEPTH = 4
+"""Windows' widths of candidates that are sorted at first."""
+_DEEPER = 8
+_REMEMBERED = 1024
+"""Follow sets whose candidates are remembered while no item changes."""
+
+
+class Candidates(NamedTuple):
+    """Live items for a follow set.
+
+    Attributes:
+        ids: best first.
+        keys: their keys.
+        cutoff: all others have keys up to this one; `EMPTY` if there are no others.
+    """
+
+    ids: Ids
+    keys: Keys
+    cutoff: int
+
+
+def rebuild(state: State, number: int, rows: Rows) -> None:
+    """Build rows of a shelf anew from the live items, and note them as changed."""
+    shelf = state.shelves[number]
+    stamp = state.next_stamp()
+    follow = shelf.follow[rows]
+    order = np.argsort(follow, kind="stable")
+    rows = rows[order]
+    starts = np.flatnonzero(np.diff(follow[order], prepend=-1))
+    for group in np.split(rows, starts[1:]):
+        follow_set = state.audience.sets[int(shelf.follow[group[0]])]
+        assert follow_set is not None, "a row's follow set lives as long as the row has it"
+        _rebuild_alike(state, number, group, follow_set)
+    shelf.stamp[rows] = stamp
+    state.rebuilt += len(rows)
+    state.changed(number, rows)
+
+
+def _rebuild_alike(state: State, number: int, rows: Rows, follow_set: FollowSet) -> None:
+    """Build rows anew that follow the same.
+
+    At first only the top of each channel is looked at; rows that do not find enough there, as much
+    of it is not for them, look deeper.
+    """
+    windows = state.shelves[number].windows
+    depth = _FIRST_DEPTH * windows.width
+    # Half a reserve is enough not to come back soon.
+    enough = (windows.visible[rows].astype(np.int64) + windows.width) // 2
+    while rows.size:
+        found = _candidates(state, follow_set, depth)
+        ids, keys = _first_eligible(state, number, rows, found, follow_set)
+        last = keys[:, -1]
+        windows.fill(rows, ids, keys, np.maximum(last, found.cutoff))
+        if found.cutoff == EMPTY:
+            return
+        short = windows.held[rows] < enough
+        rows, enough = rows[short], enough[short]
+        depth *= _DEEPER
+
+
+def _first_eligible(
+    state: State, number: int, rows: Rows, found: Candidates, follow_set: FollowSet
+) -> tuple[Ids, Keys]:
+    """Return the windows that `rows` make of candidates, as columns."""
+    width = state.shelves[number].windows.width
+    eligible = _Eligibility(state, number, rows, follow_set)
+    ids = np.zeros((len(rows), width), np.int32)
+    keys = np.full((len(rows), width), EMPTY, np.int32)
+    taken = np.zeros(len(rows), np.int64)
+    for start in range(0, len(found.ids), _BLOCK):
+        block = found.ids[start : start + _BLOCK]
+        block_keys = found.keys[start : start + _BLOCK]
+        matrix = eligible.of(block)
+        if matrix is None and start == 0:
+            # The same for all rows, as nothing is asked of them.
+            count = min(width, len(block))
+            ids[:, :count] = block[:count]
+            keys[:, :count] = block_keys[:count]
+            taken += count
+        else:
+            if matrix is None:
+                matrix = np.ones((len(rows), len(block)), np.bool_)
+            places = matrix.cumsum(axis=1) + taken[:, None]
+            taken = places[:, -1]
+            row, column = np.nonzero(matrix & (places <= width))
+            place = places[row, column] - 1
+            ids[row, place] = block[column]
+            keys[row, place] = block_keys[column]
+        if taken.min() >= width:
+            break
+    return ids, keys
+
+
+class _Eligibility:
+    """Tests candidates against rows that follow the same; equal conditions are tested once."""
+
+    __slots__ = ("_followed", "_matches", "_number", "_rows", "_state")
+
+    def __init__(self, state: State, number: int, rows: Rows, follow_set: FollowSet) -> None:
+        self._state = state
+        self._number = number
+        self._rows = rows
+        # Candidates were found before, so the sources are those of now.
+        self._followed = {channel.name for channel, _ in follow_set.sources}
+        self._matches: dict[Where, Mask] = {}
+
+    def of(self, ids: Ids) -> Mask | None:
+        """Return bool [rows, items]: which may be shown; None if all of them."""
+        state = self._state
+        shelf = state.shelves[self._number]
+        matrix = None
+        smallest = state.columns.smallest[ids]
+        if not shelf.fits_all(int(smallest.max())):
+            matrix = shelf.capacity[self._rows][:, None] >= smallest
+        for column, index in enumerate(ids.tolist()):
+            mask = self._mask(index)
+            if mask is not None:
+                if matrix is None:
+                    matrix = np.ones((len(self._rows), len(ids)), np.bool_)
+                matrix[:, column] &= mask
+        return matrix
+
+    def _mask(self, index: int) -> Mask | None:
+        """Return the rows that may show an item by anything but its size; None if all."""
+        state = self._state
+        where = state.item(index).where
+        dismissers = state.dismissers.get(int(state.columns.number[index]))
+        contested = state.columns.contest[index]
+        if not (where or dismissers or contested):
+            return None
+        mask = self._match(where).copy()
+        if dismissers:
+            barred = [row for shelf, row in dismissers if shelf == self._number]
+            mask &= np.isin(self._rows, np.array(barred, np.int32), invert=True)
+        if contested:
+            mask &= ~superseded(state, index, self._number, self._rows, self._followed)
+        return mask
+
+    def _match(self, where: Where) -> Mask:
+        match = self._matches.get(where)
+        if match is None:
+            attributes = self._state.shelves[self._number].attributes
+            match = self._matches[where] = attributes.matching(where, self._rows)
+        return match
+
+
+def _candidates(state: State, follow_set: FollowSet, depth: int) -> Candidates:
+    """Return the best live items for a follow set, found once as long as no item changes."""
+    if state.candidates_of != state.version:
+        state.candidates.clear()
+        state.candidates_of = state.version
+    found = state.candidates.get((follow_set.number, depth))
+    if found is None:
+        if follow_set.sources_of != state.channels.version:
+            levels = [state.audience.level(each) for each in follow_set.filters]
+            follow_set.sources = state.channels.sources(follow_set, levels)
+            follow_set.sources_of = state.channels.version
+        bonus = state.baseline.by_level
+        found = candidates(follow_set.sources, state.columns, bonus, depth)
+        if len(state.candidates) == _REMEMBERED:
+            state.candidates.clear()
+        state.candidates[follow_set.number, depth] = found
+    return found
+
+
+def candidates(
+    sources: Sequence[tuple[LiveChannel, int]],
+    columns: ItemColumns,
+    bonus: Sequence[int],
+    depth: int,
+) -> Candidates:
+    """Return the best items of some channels, those above all that `depth` per channel left out.
+
+    Args:
+        sources: channels and the level at which each is followed.
+        columns: of the items.
+        bonus: ticks per level.
+        depth: items taken of each channel.
+    """
+    parts_ids, parts_keys = [], []
+    cutoff = EMPTY
+    for channel, level in sources:
+        ids = channel.ranked(columns)
+        if len(ids) > depth:
+            cutoff = max(cutoff, columns.key(int(ids[depth]), bonus[level]))
+            ids = ids[:depth]
+        parts_ids.append(ids)
+        parts_keys.append(columns.keys(ids, bonus[level]))
+    if not parts_ids:
+        nothing = np.empty(0, np.int32)
+        return Candidates(nothing, nothing, EMPTY)
+    ids, keys = parts_ids[0], parts_keys[0]
+    if len(parts_ids) > 1:
+        ids, keys = np.concatenate(parts_ids), np.concatenate(parts_keys)
+        order = columns.best_first(ids, keys)
+        ids, keys = ids[order], keys[order]
+    if cutoff > EMPTY:
+        # Below or at the cutoff something left out may come first.
+        above = int(np.searchsorted(-keys.astype(np.int64), -cutoff))
+        ids, keys = ids[:above], keys[:above]
+    return Candidates(ids, keys, cutoff)

@@ -1,0 +1,259 @@
+"""MQTT clients as light as they can be: one asyncio protocol object each, on the shared codec.
+
+`Client` is a client over its whole life, connection after connection; `Publisher` is the one that sends items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from devices.packets import (
+    DISCONNECT,
+    PINGREQ,
+    Connack,
+    Connect,
+    Decoder,
+    MalformedPacket,
+    Packet,
+    Puback,
+    encode,
+    publish_head,
+    topic_field,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEEP_ALIVE = 60
+"""Seconds; a client that has been silent for half of it pings."""
+
+_MAX_PACKET = 1 << 20
+
+_REFUSALS = {
+    1: "the server does not speak MQTT 3.1.1",
+    2: "the server does not accept this client id",
+    3: "the server is not available",
+    4: "wrong user name or password",
+    5: "not authorised",
+}
+
+
+class Refused(ConnectionError):  # noqa: N818 - said of the connection, as ConnectionRefusedError is
+    """The server answered CONNECT with a return code other than 0 (MQTT 3.1.1, 3.2.2.3)."""
+
+    def __init__(self, client_id: str, code: int) -> None:
+        super().__init__(f"{client_id}: {_REFUSALS.get(code, f'return code {code}')}")
+        self.code = code
+
+    @property
+    def final(self) -> bool:
+        """Whether trying again is pointless."""
+        return self.code != 3
+
+
+class Client(asyncio.Protocol):
+    """One MQTT client; `open_connection` again after each connection that was lost.
+
+    Subclasses override the hooks `connected`, `received`, `lost` and call `send`.
+    """
+
+    __slots__ = (
+        "_connect",
+        "_decoder",
+        "_greeting",
+        "_packet_id",
+        "_transport",
+        "_why",
+        "heard",
+        "spoke",
+    )
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._decoder: Decoder | None = None
+        self._greeting: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._packet_id = 0
+        self._why: Exception | None = None
+        self.heard = 0.0
+        """When the server was last heard (loop time); kept by whoever calls `keep_alive`."""
+        self.spoke = 0.0
+        """Whether and when something was sent, likewise."""
+
+    async def open_connection(self, host: str, port: int) -> None:
+        """Connects and waits for CONNACK; what goes wrong is told to `lost` too.
+
+        Raises:
+            ConnectionError: The server broke off, or refused (`Refused`).
+            OSError: It cannot be reached.
+        """
+        loop = asyncio.get_running_loop()
+        greeting = self._greeting = loop.create_future()
+        try:
+            await loop.create_connection(lambda: self, host, port)
+        except OSError as error:
+            self.lost(error)
+            raise
+        await greeting
+
+    @property
+    def client_id(self) -> str:
+        """The MQTT client id."""
+        return self._connect.client_id
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._transport is not None
+
+    # What subclasses do
+
+    def connected(self) -> None:
+        """CONNACK 0 has arrived."""
+
+    def received(self, packet: Packet, size: int) -> None:
+        """Any other packet has arrived; `size` is its length on the wire."""
+
+    def lost(self, why: Exception) -> None:
+        """The connection is gone, or was refused (`Refused`)."""
+
+    # What they call
+
+    def send(self, data: bytes) -> None:
+        """Writes packets; without a connection they are lost, as on any network."""
+        if self._transport is not None:
+            self._transport.write(data)
+            self.spoke = asyncio.get_running_loop().time()
+
+    def next_packet_id(self) -> int:
+        """A packet id that was not used for a long while (MQTT 3.1.1, 2.3.1)."""
+        self._packet_id = self._packet_id % 0xFFFF + 1
+        return self._packet_id
+
+    def keep_alive(self, now: float) -> None:
+        """Pings after silence, gives up on a server that does not answer; to be called every few seconds."""
+        if self._transport is None:
+            return
+        if now - self.heard > 1.5 * KEEP_ALIVE:
+            self.abort(ConnectionError(f"{self.client_id}: the server does not answer"))
+        elif now - min(self.spoke, self.heard) > KEEP_ALIVE / 2:
+            self.send(PINGREQ)
+
+    def abort(self, why: Exception) -> None:
+        """Ends the connection at once, without DISCONNECT."""
+        if self._transport is not None:
+            self._why = why
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Ends the connection as MQTT asks for: DISCONNECT, then close."""
+        if self._transport is not None:
+            self._transport.write(DISCONNECT)
+            self._transport.close()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Sends CONNECT."""
+        # uvloop's transports are not asyncio's by class, only by what they do.
+        self._transport = cast("asyncio.Transport", transport)
+        self._decoder = Decoder(role="client", max_packet=_MAX_PACKET)
+        self._why = None
+        self.heard = asyncio.get_running_loop().time()
+        self.send(encode(self._connect))
+
+    def data_received(self, data: bytes) -> None:
+        """Takes packets out of the stream."""
+        assert self._decoder is not None
+        self.heard = asyncio.get_running_loop().time()
+        try:
+            packets = self._decoder.feed(data)
+        except MalformedPacket as error:
+            packets = error.packets
+            self.abort(ConnectionError(f"{self.client_id}: the server breaks MQTT: {error}"))
+        for packet, raw in packets:
+            if not isinstance(packet, Connack):
+                self.received(packet, len(raw))
+            elif packet.code:
+                self.abort(Refused(self.client_id, packet.code))
+            else:
+                self._greet(None)
+                self.connected()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._transport = None
+        self._decoder = None
+        why = self._why or exc or ConnectionError(f"{self.client_id}: the connection ended")
+        self._greet(why)
+        self.lost(why)
+
+    def _greet(self, fault: Exception | None) -> None:
+        greeting, self._greeting = self._greeting, None
+        if greeting is None or greeting.done():
+            return
+        if fault is None:
+            greeting.set_result(None)
+        else:
+            greeting.set_exception(fault)
+
+
+class Publisher(Client):
+    """Publishes items at QoS 1; each is a future that resolves with its PUBACK.
+
+    Items in flight when the connection is lost fail with `ConnectionError`: whether the server has them is then
+    unknown, and sending them again is the caller's decision.
+    """
+
+    __slots__ = ("_unacknowledged",)
+
+    def __init__(self, client_id: str = "publisher") -> None:
+        # Keep-alive 0: nobody has to ping for a publisher that pauses (MQTT 3.1.1, 3.1.2.10).
+        super().__init__(Connect(client_id, clean_session=True, keep_alive=0))
+        self._unacknowledged: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Items without PUBACK."""
+        return len(self._unacknowledged)
+
+    def publish(self, channel: str, item: Mapping[str, Any]) -> asyncio.Future[None]:
+        """Sends an item to `items/<channel>`.
+
+        Returns:
+            A future for its PUBACK: then the item is durable.
+
+        Raises:
+            ConnectionError: There is no connection.
+            ValueError: The channel is no MQTT topic, or 65 535 items are in flight.
+        """
+        if not self.open:
+            raise ConnectionError(f"{self.client_id} is not connected")
+        topic = topic_field(f"items/{channel}")
+        if len(self._unacknowledged) >= 0xFFFF:
+            raise ValueError("every packet id is in flight: wait for some PUBACKs")
+        packet_id = self.next_packet_id()
+        while packet_id in self._unacknowledged:
+            packet_id = self.next_packet_id()
+        payload = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
+        acknowledged = asyncio.get_running_loop().create_future()
+        self._unacknowledged[packet_id] = acknowledged
+        self.send(publish_head(topic, len(payload), qos=1, packet_id=packet_id) + payload)
+        return acknowledged
+
+    def received(self, packet: Packet, size: int) -> None:  # noqa: ARG002 - a hook's signature
+        """Resolves the future of an acknowledged item."""
+        if isinstance(packet, Puback):
+            acknowledged = self._unacknowledged.pop(packet.packet_id, None)
+            if acknowledged is not None and not acknowledged.done():
+                acknowledged.set_result(None)
+
+    def lost(self, why: Exception) -> None:
+        """Fails what is not acknowledged."""
+        waiting = [*self._unacknowledged.values()]
+        self._unacknowledged.clear()
+        for acknowledged in waiting:
+            if not acknowledged.done():
+                acknowledged.set_exception(why)

@@ -1,0 +1,521 @@
+"""The command line as its user meets it: a process with arguments, output and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from broker.config_layers import example
+from broker.control import ControlError, ControlServer
+from devices.packets import Connack, Connect, Decoder, Puback, Publish, encode
+
+ROOT = Path(__file__).resolve().parents[2]
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("FLEETFEED_")}
+
+
+@pytest.fixture
+def fleetfeed(tmp_path):
+    """Run `fleetfeed` with arguments in an empty directory."""
+
+    def run(*args, stdin=b"", env=None):
+        return subprocess.run(
+            [sys.executable, "-m", "broker", *map(str, args)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**CLEAN, "COLUMNS": "200", **(env or {})},
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def assert_fails(done, code, *words):
+    """Assert one sentence on stderr, nothing on stdout, and the exit code."""
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (code, b""), said
+    assert said.startswith("fleetfeed: ")
+    assert said.count("\n") == 1
+    for word in words:
+        assert word in said
+
+
+# A publisher's counterpart
+
+
+class Scripted(socketserver.ThreadingTCPServer):
+    """An MQTT server that does what a test wants; keeps what was published."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, *, code=0, silent=0, drop=0):
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.code, self.silent, self.drop = code, silent, drop
+        self.connects, self.published = [], []
+
+    @property
+    def address(self):
+        return ("--host", "127.0.0.1", "--port", str(self.server_address[1]))
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    def handle(self):
+        decoder = Decoder(role="server", max_packet=1 << 20)
+        while data := self._received():
+            for packet, _ in decoder.feed(data):
+                if not self._answered(packet):
+                    return
+
+    def _received(self):
+        with contextlib.suppress(OSError):
+            return self.request.recv(1 << 16)
+
+    def _answered(self, packet):
+        server = self.server
+        if isinstance(packet, Connect):
+            server.connects.append(packet)
+            self.request.sendall(encode(Connack(session_present=False, code=server.code)))
+        elif isinstance(packet, Publish):
+            server.published.append(packet)
+            if server.drop:
+                server.drop -= 1
+                return False
+            if packet.qos and not server.silent:
+                self.request.sendall(encode(Puback(packet.packet_id)))
+        return True
+
+
+@pytest.fixture
+def scripted():
+    """Start scripted servers; all end with the test."""
+    running = []
+
+    def start(**behaviour):
+        server = Scripted(**behaviour)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def nowhere():
+    """Give a port of loopback on which nobody listens, for as long as the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield ("--host", "127.0.0.1", "--port", str(held.getsockname()[1]))
+
+
+# The root
+
+
+def test_help_lists_every_command(fleetfeed):
+    done = fleetfeed("--help")
+    assert done.returncode == 0
+    for command in ("serve", "demo", "publish", "replay", "watch", "check-config", "device"):
+        assert f" {command} ".encode() in done.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["serve", "--help"], ["device", "--help"]])
+def test_help_imports_nothing_that_takes_long(args):
+    """Time itself is not measured: what costs it is."""
+    code = (
+        "import sys; sys.argv = ['fleetfeed', *sys.argv[1:]]\n"
+        "from broker.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, env=CLEAN, check=True
+    )
+    heavy = {"numpy", "pydantic", "pydantic_settings", "amqtt", "paho", "msgpack", "asyncio"}
+    heavy |= {"uvloop", "feedgen", "simulator", "devices", "sqlite3", "redis"}
+    assert heavy & set(eval(done.stderr)) == set()
+
+
+def test_version_is_the_installed_one(fleetfeed):
+    assert fleetfeed("--version").stdout == b"fleetfeed 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["fly"], ["serve", "--fly"], ["publish"], ["device", "add"], ["demo", "--seconds", "x"]],
+)
+def test_wrong_usage_ends_with_2_and_no_traceback(fleetfeed, args):
+    done = fleetfeed(*args)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert b"Usage:" in done.stderr
+
+
+def test_a_defect_is_told_in_one_sentence_and_shown_on_request(fleetfeed, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import broker.commands.shell as s\ndef f(*a): raise RuntimeError('boom')\ns.resolved = f"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    assert_fails(
+        fleetfeed("check-config", env=env), 1, "a defect of fleetfeed, not of yours", "boom"
+    )
+    assert b"Traceback" in fleetfeed("check-config", env={**env, "FLEETFEED_DEBUG": "1"}).stderr
+
+
+# check-config
+
+
+def test_check_config_says_where_each_value_comes_from(fleetfeed, tmp_path):
+    (tmp_path / "feed.toml").write_text('loop = "asyncio"\n[feed]\nhello_wait = 2\n')
+    done = fleetfeed("check-config", "feed.toml", env={"FLEETFEED_BIND": "0.0.0.0:1"})
+    rows = [line.split() for line in done.stdout.decode().splitlines()]
+    assert done.returncode == 0
+    assert ["bind", "0.0.0.0:1", "env", "FLEETFEED_BIND"] in rows
+    assert ["loop", "asyncio", "file", "feed.toml"] in rows
+    assert ["feed.hello_wait", "2.0", "file", "feed.toml"] in rows
+    assert ["open", "unset", "default"] in rows
+    assert rows[-1] == "The configuration is valid.".split()
+
+
+def test_check_config_as_json(fleetfeed):
+    env = {"FLEETFEED_BIND": "0.0.0.0:1", "FLEETFEED_OPEN": "1"}
+    result = json.loads(fleetfeed("check-config", "--json", env=env).stdout)
+    assert result["valid"] is True
+    assert result["settings"]["open"] == {"value": True, "origin": "env", "from": "FLEETFEED_OPEN"}
+    assert result["settings"]["data"]["value"] == "fleetfeed-data"
+    assert len(result["warnings"]) == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_check_config_shows_a_broken_configuration_and_ends_with_2(fleetfeed, tmp_path, form):
+    (tmp_path / "feed.toml").write_text("when = 2026-11-23\n[feed]\nmax_inflight = 9\n")
+    done = fleetfeed("check-config", "feed.toml", *form)
+    assert done.returncode == 2
+    assert b"9" in done.stdout
+    problems = done.stderr.decode().splitlines()
+    assert len(problems) == 2
+    assert all(problem.startswith("fleetfeed: ") for problem in problems)
+
+
+def test_check_config_finds_its_file_in_the_environment(fleetfeed, tmp_path):
+    (tmp_path / "feed.toml").write_text("bnid = 1")
+    done = fleetfeed("check-config", env={"FLEETFEED_CONFIG": "feed.toml"})
+    assert done.returncode == 2
+    assert b"did you mean bind?" in done.stderr
+
+
+def test_check_config_prints_the_example(fleetfeed):
+    assert fleetfeed("check-config", "--example").stdout.decode() == example()
+
+
+# serve
+
+
+def test_serve_refuses_a_wrong_configuration(fleetfeed, tmp_path):
+    (tmp_path / "feed.toml").write_text("[feed]\nmax_inflight = 9\n")
+    done = fleetfeed("serve", "--config", "feed.toml", "--bind", "x")
+    assert_fails(done, 2, "feed.max_inflight = 9 (file feed.toml)", "and 1 more", "check-config")
+    assert not (tmp_path / "fleetfeed-data").exists()
+
+
+# publish
+
+
+def test_publish_waits_until_the_item_is_acknowledged(fleetfeed, scripted):
+    server = scripted()
+    done = fleetfeed(
+        *("publish", "alerts/ca", "Flood at Bay St", "--id", "a1", "--priority", "urgent"),
+        *("--ttl", "60", "--tag", "flood", "--tag", "bay", "--collapse", "bay", "--brief", "Flood"),
+        *("--where", "region=ca", "--where", "floor=3", "--where", "region=nv", *server.address),
+    )
+    assert done.stdout == b"published a1 on alerts/ca\n", done.stderr
+    (packet,) = server.published
+    assert (packet.topic, packet.qos, packet.retain) == ("items/alerts/ca", 1, False)
+    assert msgpack.unpackb(packet.payload) == {
+        "id": "a1",
+        "payload": "Flood at Bay St",
+        "brief": "Flood",
+        "priority": 3,
+        "ttl": 60,
+        "tags": ["flood", "bay"],
+        "collapse": "bay",
+        "where": {"region": ["ca", "nv"], "floor": ["3", 3]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("stdin", "payload"), [("naïve\n".encode(), "naïve\n"), (b"\xff\x00\x01", b"\xff\x00\x01")]
+)
+def test_publish_reads_the_payload_from_stdin(fleetfeed, scripted, stdin, payload):
+    server = scripted()
+    done = fleetfeed("publish", "news", "-", "--json", *server.address, stdin=stdin)
+    result = json.loads(done.stdout)
+    assert result["channel"] == "news"
+    assert result["stored"] is True
+    assert len(result["id"]) == 32
+    assert msgpack.unpackb(server.published[0].payload) == {"payload": payload}
+
+
+def test_publish_retracts(fleetfeed, scripted):
+    server = scripted()
+    done = fleetfeed("publish", "news", "--retract", "--id", "a1", *server.address)
+    assert done.stdout == b"retracted a1 on news\n"
+    assert msgpack.unpackb(server.published[0].payload) == {"id": "a1", "retract": True}
+
+
+def test_publish_under_a_prefix_and_with_a_password_from_the_environment(fleetfeed, scripted):
+    server = scripted()
+    done = fleetfeed(
+        *("publish", "news", "x", "--prefix", "site1", "--username", "ann", *server.address),
+        env={"FLEETFEED_PASSWORD": "s3cret"},
+    )
+    assert done.returncode == 0
+    assert server.published[0].topic == "site1/items/news"
+    assert (server.connects[0].username, server.connects[0].password) == ("ann", b"s3cret")
+
+
+def test_publish_at_qos_0_says_that_nobody_confirmed(fleetfeed, scripted):
+    server = scripted(silent=1)
+    done = fleetfeed("publish", "news", "x", "--id", "a", "--qos", "0", *server.address)
+    assert done.stdout == b"published a on news, unconfirmed\n"
+
+
+def test_publish_survives_a_connection_that_breaks_before_the_acknowledgement(fleetfeed, scripted):
+    server = scripted(drop=1)
+    done = fleetfeed("publish", "news", "x", *server.address)
+    assert done.returncode == 0
+    first, again = server.published
+    assert (first.dup, again.dup) == (False, True)
+    assert first.payload == again.payload
+
+
+def test_publish_without_a_server_ends_with_3(fleetfeed, nowhere):
+    assert_fails(fleetfeed("publish", "news", "x", *nowhere), 3, "no server answers at 127.0.0.1")
+
+
+def test_publish_to_a_name_that_is_none_ends_with_3(fleetfeed):
+    done = fleetfeed("publish", "news", "x", "--host", "no.such.host.invalid")
+    assert_fails(done, 3, "no server answers at no.such.host.invalid")
+
+
+def test_publish_refused_by_the_server_ends_with_1(fleetfeed, scripted):
+    done = fleetfeed("publish", "news", "x", *scripted(code=5).address)
+    assert_fails(done, 1, "refused the connection (not authorized)", "--username")
+
+
+def test_publish_unacknowledged_ends_with_1_and_says_that_it_may_be_repeated(fleetfeed, scripted):
+    done = fleetfeed("publish", "news", "x", "--timeout", "0.1", *scripted(silent=1).address)
+    assert_fails(done, 1, "has not confirmed", "publish it again")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["news"], "a PAYLOAD is needed"),
+        (["news", "--retract"], "--retract needs --id"),
+        (["news/+", "x"], "the server would refuse this item on news/+"),
+        (["news", "x", "--ttl", "0"], "ttl"),
+        (["news", "x", "--ttl", str(1 << 70)], "cannot be sent"),
+        (["news", "x", "--id", "i" * 65], "id"),
+        (["news", "x", "--where", "region"], "not NAME=VALUE"),
+        (["news", "x", "--prefix", "a/#"], "wildcard"),
+    ],
+)
+def test_an_item_that_the_server_would_refuse_is_not_even_sent(fleetfeed, nowhere, args, words):
+    assert_fails(fleetfeed("publish", *args, *nowhere), 2, words)
+
+
+def test_an_item_too_large_is_not_even_sent(fleetfeed, nowhere):
+    done = fleetfeed("publish", "news", "-", *nowhere, stdin=b"x" * 65_537)
+    assert_fails(done, 2, "the server would refuse")
+
+
+def test_a_priority_that_is_none_is_wrong_usage(fleetfeed):
+    done = fleetfeed("publish", "news", "x", "--priority", "huge")
+    assert done.returncode == 2
+    assert b"'huge' is not low, normal, high, urgent or 0 to 3" in done.stderr
+
+
+# replay
+
+
+def test_replay_publishes_a_file_in_its_order_and_at_its_pace(fleetfeed, scripted, tmp_path):
+    server = scripted()
+    lines = [{"channel": "news/a", "at": 5.0, "payload": "later"}]
+    lines += [{"channel": "news/b", "at": 1.0, "payload": f"{n}"} for n in range(3)]
+    (tmp_path / "day.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = fleetfeed("replay", "day.jsonl", "--speed", "20", "--json", *server.address)
+    result = json.loads(done.stdout)
+    assert result["items"] == 4
+    assert result["seconds"] >= 0.2
+    sent = [(each.topic, msgpack.unpackb(each.payload)["payload"]) for each in server.published]
+    assert sent == [("items/news/b", f"{n}") for n in range(3)] + [("items/news/a", "later")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"channel": "a", "payload": "x"}\nnonsense', "day.jsonl:2"),
+        ('{"channel": "a", "payload": "x", "tags": "t"}', "the server would refuse"),
+    ],
+)
+def test_replay_of_a_wrong_file_publishes_nothing(fleetfeed, nowhere, tmp_path, text, words):
+    (tmp_path / "day.jsonl").write_text(text)
+    assert_fails(fleetfeed("replay", "day.jsonl", *nowhere), 2, words)
+
+
+def test_replay_of_a_missing_file_is_wrong_usage(fleetfeed, nowhere):
+    assert_fails(fleetfeed("replay", "none.jsonl", *nowhere), 2, "none.jsonl")
+
+
+def test_replay_without_a_server_ends_with_3(fleetfeed, nowhere, tmp_path):
+    (tmp_path / "day.jsonl").write_text('{"channel": "a", "payload": "x"}')
+    assert_fails(fleetfeed("replay", "day.jsonl", *nowhere), 3, "no server answers")
+
+
+# device, against a running server
+
+
+@pytest.fixture
+async def administered(tmp_path, fleetfeed):
+    """Run `fleetfeed device …` against a control socket; gives the commands and what they said."""
+    calls = []
+
+    async def add(args):
+        calls.append(("device.add", args))
+        if args["device"] == "bad id":
+            raise ControlError("'bad id' is no device id: 1 to 64 of [A-Za-z0-9_.:-]")
+        return {"device": args["device"], "secret": "s3cret" if args["secret"] else None}
+
+    async def show(args):
+        calls.append(("device.show", args))
+        return {
+            "device": args["device"],
+            "follow": ["news/#", "alerts/+/ca"],
+            "attrs": {"region": "ca"},
+            "clock": False,
+            "agent": None,
+            "window": [[7, "Flood\x1b[31m"], [9, b"\xff\x01"], [11, msgpack.packb({"t": "Hé"})]],
+        }
+
+    async def list_(args):
+        calls.append(("device.list", args))
+        return {"devices": ["attic", "kitchen"], "more": True}
+
+    async def follow(args):
+        calls.append(("device.follow", args))
+        return {"follow": args["follow"]}
+
+    async def remove(args):
+        calls.append(("device.remove", args))
+        return {}
+
+    data = tmp_path / "fleetfeed-data"
+    data.mkdir()
+    handlers = {"add": add, "show": show, "list": list_, "follow": follow, "remove": remove}
+    server = ControlServer(data / "control.sock", {f"device.{k}": v for k, v in handlers.items()})
+    await server.start()
+
+    async def run(*args):
+        return await asyncio.to_thread(fleetfeed, "device", *args)
+
+    run.calls = calls
+    yield run
+    await server.stop()
+
+
+async def test_device_add_asks_the_running_server_and_prints_the_password(administered):
+    done = await administered(
+        "add",
+        "kitchen",
+        "--follow",
+        "news/#",
+        "--attr",
+        "region=ca",
+        "--attr",
+        "floor=3",
+        "--publish",
+    )
+    assert done.stdout == b"added kitchen, password s3cret\n", done.stderr
+    assert administered.calls == [
+        (
+            "device.add",
+            {
+                "device": "kitchen",
+                "follow": ["news/#"],
+                "attrs": {"region": "ca", "floor": 3},
+                "secret": True,
+                "publish": True,
+            },
+        )
+    ]
+
+
+async def test_device_add_without_filters_leaves_them_to_the_server(administered):
+    done = await administered("add", "kitchen", "--no-secret", "--json")
+    assert json.loads(done.stdout) == {"device": "kitchen", "secret": None}
+    assert administered.calls[0][1]["follow"] is None
+
+
+async def test_what_the_server_refuses_ends_with_1_in_its_words(administered):
+    assert_fails(await administered("add", "bad id"), 1, "'bad id' is no device id")
+
+
+async def test_device_show_is_readable_and_harmless_on_a_terminal(administered):
+    lines = (await administered("show", "kitchen")).stdout.decode().splitlines()
+    text = [" ".join(line.split()) for line in lines]
+    assert "follow news/#, alerts/+/ca" in text
+    assert "attrs region=ca" in text
+    assert "clock false" in text
+    assert "window 1 #7 Flood\\x1b[31m" in text
+    assert "2 #9 ff 01" in text
+    assert '3 #11 {"t": "Hé"}' in text
+
+
+async def test_device_show_as_json_keeps_bytes(administered):
+    result = json.loads((await administered("show", "kitchen", "--json")).stdout)
+    assert result["window"][1] == [9, {"b64": "/wE="}]
+
+
+async def test_device_list_says_that_there_are_more(administered):
+    done = await administered("list", "--after", "a", "--limit", "2")
+    assert done.stdout == b"attic\nkitchen\n"
+    assert b"There are more" in done.stderr
+    assert administered.calls == [("device.list", {"after": "a", "limit": 2})]
+
+
+async def test_device_follow_and_remove(administered):
+    assert (await administered("follow", "kitchen", "a/#", "b", "--unfollow", "#")).returncode == 0
+    assert (await administered("remove", "kitchen")).stdout == b"removed kitchen\n"
+    assert administered.calls == [
+        ("device.follow", {"device": "kitchen", "follow": ["a/#", "b"], "unfollow": ["#"]}),
+        ("device.remove", {"device": "kitchen"}),
+    ]
+
+
+async def test_device_follow_without_any_filter_is_wrong_usage(administered):
+    assert_fails(await administered("follow", "kitchen"), 2, "nothing to change")
+
+
+@pytest.mark.parametrize("args", [["show", "x"], ["list"], ["follow", "x", "#"], ["remove", "x"]])
+def test_a_data_directory_that_is_not_there_is_not_made_by_looking(fleetfeed, tmp_path, args):
+    assert_fails(fleetfeed("device", *args), 1, "there is no data directory fleetfeed-data")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,153 @@
+"""Clients against a server that a test plays, and against Debian's mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from devices.frames import FeedItem, Hello, Snapshot, decode_up, encode_frame
+from devices.packets import Connect, Publish, Subscribe, encode, puback
+from simulator.connection import Client, Publisher, Refused
+from simulator.fleet import DeviceSpec, Fleet
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+
+async def test_an_item_is_published_once_the_server_has_it(feed):
+    publisher = Publisher()
+    await publisher.open_connection("127.0.0.1", feed.port)
+    items = [publisher.publish("news", {"payload": f"item {n}"}) for n in range(10)]
+    assert publisher.in_flight == 10
+    await asyncio.gather(*items)
+    assert (feed.items, publisher.in_flight) == (10, 0)
+    publisher.close()
+
+
+async def test_items_in_flight_fail_when_the_connection_is_lost(feed):
+    publisher = Publisher()
+    await publisher.open_connection("127.0.0.1", feed.port)
+    acknowledged = publisher.publish("news", {"payload": "x"})
+    publisher.abort(ConnectionError("cut"))
+    with pytest.raises(ConnectionError, match="cut"):
+        await acknowledged
+    with pytest.raises(ConnectionError, match="not connected"):
+        publisher.publish("news", {"payload": "y"})
+
+
+async def test_a_refusal_names_the_client_and_the_reason(feed):
+    feed.refuse = 2
+    with pytest.raises(Refused, match="publisher: the server does not accept this client id"):
+        await Publisher().open_connection("127.0.0.1", feed.port)
+
+
+async def test_a_server_that_is_not_available_may_be_asked_again():
+    assert not Refused("x", 3).final
+    assert Refused("x", 5).final
+
+
+async def test_a_server_that_breaks_mqtt_is_left(unused_port_server):
+    port = await unused_port_server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ConnectionError, match="publisher: the server breaks MQTT"):
+        await Publisher().open_connection("127.0.0.1", port)
+
+
+async def test_a_server_that_hangs_up_is_a_lost_connection(unused_port_server):
+    port = await unused_port_server(None)
+    with pytest.raises(ConnectionError):
+        await Publisher().open_connection("127.0.0.1", port)
+
+
+async def test_packet_ids_go_round_without_zero():
+    client = Client(Connect("one", clean_session=True, keep_alive=0))
+    ids = [client.next_packet_id() for _ in range(65_536)]
+    assert ids[0] == ids[65_535] == 1
+    assert 0 not in ids
+
+
+@pytest_asyncio.fixture
+async def unused_port_server():
+    """Starts servers that answer the first bytes with others, or hang up."""
+    servers = []
+
+    async def start(answer: bytes | None) -> int:
+        async def serve(reader, writer):
+            await reader.read(1)
+            if answer is not None:
+                writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        return server.sockets[0].getsockname()[1]
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+class Gateway(Client):
+    """Answers every hello with a window of one item, through whatever broker there is."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        super().__init__(Connect("gateway", clean_session=True, keep_alive=60))
+        self.items: list[bytes] = []
+
+    def connected(self) -> None:
+        self.send(encode(Subscribe(self.next_packet_id(), (("u/+", 1), ("items/#", 1)))))
+
+    def received(self, packet, size: int) -> None:
+        if not isinstance(packet, Publish):
+            return
+        self.send(puback(packet.packet_id))
+        if packet.topic.startswith("items/"):
+            self.items.append(packet.payload)
+        elif isinstance(decode_up(packet.payload), Hello):
+            device = packet.topic.removeprefix("u/")
+            frame = encode_frame(Snapshot(1, 1, 8, (FeedItem(1, 0, 1, f"for {device}"),)))
+            self.send(encode(Publish(f"f/{device}", frame, 1, self.next_packet_id())))
+
+
+@pytest_asyncio.fixture
+async def mosquitto(tmp_path: Path):
+    """A mosquitto of this test's own; its port."""
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = await asyncio.create_subprocess_exec(
+        MOSQUITTO, "-c", str(config), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while b"running" not in (line := await process.stderr.readline()):
+        assert line, "mosquitto ended"
+    yield port
+    process.terminate()
+    await process.communicate()
+
+
+@pytest.mark.mosquitto
+async def test_a_fleet_speaks_to_a_broker_that_we_did_not_write(mosquitto, until):
+    gateway, publisher = Gateway(), Publisher()
+    await gateway.open_connection("127.0.0.1", mosquitto)
+    await publisher.open_connection("127.0.0.1", mosquitto)
+    specs = [DeviceSpec(f"d{n}", follow=("news",)) for n in range(30)]
+    async with Fleet(specs, host="127.0.0.1", port=mosquitto) as fleet:
+        await fleet.start()
+        await publisher.publish("news", {"payload": "hello"})
+        await until(lambda: all(fleet.windows().values()) and gateway.items)
+        assert fleet.windows() == {f"d{n}": [(1, f"for d{n}")] for n in range(30)}
+        assert gateway.items == [b'{"payload":"hello"}']
+        assert fleet.tally.losses == 0
+    gateway.close()
+    publisher.close()

@@ -1,0 +1,66 @@
+"""Counting."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices.frames import Delta, FeedItem, Move, Put, Remove, Snapshot
+from simulator.tally import Arrivals, Histogram, Tally
+
+ITEM = FeedItem(1, 0, 1, "x")
+
+
+def test_a_histogram_without_durations_has_no_quantile():
+    assert Histogram().quantile(0.5) is None
+
+
+@given(st.lists(st.floats(1e-5, 1e3), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_at_most_a_twentieth_too_long(durations, q):
+    histogram = Histogram()
+    for duration in durations:
+        histogram.add(duration)
+    exact = sorted(durations)[max(-int(-q * len(durations) // 1) - 1, 0)]
+    assert exact * 0.999 <= histogram.quantile(q) <= exact * 1.051
+    assert histogram.count == len(durations)
+
+
+def test_no_time_at_all_is_a_duration_too():
+    histogram = Histogram()
+    histogram.add(0.0)
+    assert histogram.quantile(0.5) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_frames_are_counted_by_kind_and_their_operations_too():
+    tally = Tally()
+    tally.applied(Snapshot(1, 1, 8, (ITEM,)), 50, 1)
+    tally.applied(Delta(1, 2, (Put(0, ITEM), Remove(1), Remove(1), Move(0, 1))), 30, 0)
+    assert (tally.frames, tally.snapshots, tally.deltas) == (2, 1, 1)
+    assert (tally.puts, tally.removes, tally.moves) == (1, 2, 1)
+    assert (tally.bytes, tally.delta_bytes, tally.acknowledged) == (80, 30, 1)
+
+
+def test_the_whole_window_is_measured_as_the_same_packet_with_a_snapshot_in_it():
+    tally = Tally()
+    delta, window = Delta(1, 2, (Put(0, ITEM),)), Snapshot(1, 2, 8, (ITEM, FeedItem(2, 0, 1, "y")))
+    tally.sample_whole(delta, window, 40)
+    # Six more for the second item and its array head, one more for k, two less for put and rank.
+    assert tally.whole_window == 40 + 6 + 1 - 2
+
+
+def test_a_text_is_timed_from_its_publication():
+    arrivals = Arrivals()
+    arrivals.publish("full", "short", now=5.0)
+    assert arrivals.published("full") == arrivals.published("short") == 5.0
+    assert arrivals.published("other") is None
+
+
+def test_a_text_published_twice_tells_nothing():
+    arrivals = Arrivals()
+    arrivals.publish("M 1.0", "M", now=5.0)
+    arrivals.publish("M 2.0", "M", now=6.0)
+    arrivals.publish("M 3.0", "M 3.0", now=7.0)
+    assert arrivals.published("M") is None
+    assert arrivals.published("M 1.0") == 5.0
+    assert arrivals.published("M 3.0") == 7.0
