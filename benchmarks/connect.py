@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import servers
 from fleet import Fleet
-from harness import Report, Series, Verdict, Worker, cores, idents, parser, progress
+from harness import Report, Series, Verdict, Worker, cores, idents, parser, prepare, progress
 
 #: Items in the feed before anybody connects: as many as a window holds.
 ITEMS = 8
@@ -101,6 +101,7 @@ def measure(options: Namespace, report: Report) -> list[Case]:
 
 def main() -> None:
     """Run and print."""
+    prepare()
     options_parser = parser("CPU and memory per device of connecting")
     options_parser.add_argument("--devices", type=int)
     options_parser.add_argument("--large", type=int, help="devices of the last round")

@@ -24,7 +24,7 @@ from typing import Any
 import msgpack
 import servers
 from fleet import Fleet
-from harness import Report, Series, Verdict, Worker, cores, idle_share, parser, progress
+from harness import Report, Series, Verdict, Worker, cores, idle_share, parser, prepare, progress
 from wire import publish_packet
 
 #: Bytes of an item's payload.
@@ -195,16 +195,18 @@ def measure(options: Namespace) -> Findings:
 
 def main() -> None:
     """Run and print."""
+    prepare()
     options_parser = parser("Publish to frame on the wire, with small audiences")
     options_parser.add_argument("--devices", type=int)
-    options_parser.add_argument("--audience", type=int, help="devices that follow one item")
+    options_parser.add_argument(
+        "--audience", type=int, default=100, help="devices that follow one item"
+    )
     options_parser.add_argument("--rate", type=float, default=100.0, help="items per second")
     options_parser.add_argument("--seconds", type=float, help="length of one paced round")
     options_parser.add_argument("--items", type=int, default=5, help="items of a broadcast round")
     options_parser.add_argument("--seed", type=int, default=1, help="of ids, audiences and k")
     options = options_parser.parse_args()
-    options.devices = options.devices or (1000 if options.quick else 10_000)
-    options.audience = options.audience or (20 if options.quick else 100)
+    options.devices = options.devices or (2000 if options.quick else 10_000)
     options.seconds = options.seconds or (2.0 if options.quick else 8.0)
     options.rounds = options.rounds or (2 if options.quick else 3)
     found = measure(options)

@@ -1,6 +1,6 @@
 """CPU per delivery of the push path, against Mosquitto in the same run.
 
-`python benchmarks/push.py [--json] [--quick] [--devices 2000] [--rounds 5] [--items 40]`
+`python benchmarks/push.py [--json] [--quick] [--devices 2000] [--rounds 5] [--items 25]`
 
 Ours: one item is published; the feed of every device is recomputed and each receives its own delta
 frame. Mosquitto: a publisher writes as many PUBLISH packets, equally long, one to each device's own
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import servers
 from contenders import bare, ours, peers
-from harness import Report, Verdict, parser, progress
+from harness import Report, Verdict, parser, prepare, progress
 
 #: Lowest ratio of deliveries per broker-CPU-second, by QoS (DESIGN.md, Budgets).
 BUDGET = {0: 1.6, 1: 2.5}
@@ -46,12 +46,13 @@ def compare(report: Report, qos: int, options: Namespace) -> None:
 
 def main() -> None:
     """Run and print."""
+    prepare()
     options_parser = parser("CPU per delivery, against Mosquitto in the same run")
     options_parser.add_argument("--devices", type=int)
     options_parser.add_argument("--items", type=int, help="items per round")
     options = options_parser.parse_args()
-    options.devices = options.devices or (500 if options.quick else 2000)
-    options.items = options.items or (20 if options.quick else 40)
+    options.devices = options.devices or (1000 if options.quick else 2000)
+    options.items = options.items or (10 if options.quick else 25)
     options.rounds = options.rounds or (2 if options.quick else 5)
     report = Report(
         "push", {"devices": options.devices, "items": options.items, "rounds": options.rounds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import warnings
 from typing import TYPE_CHECKING
@@ -26,8 +27,15 @@ def run(config: Config) -> int:
         StoreError: The store cannot be used.
         OSError: The address cannot be bound.
     """
+    _allow_files()
     with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
         return runner.run(_serve(config))
+
+
+def _allow_files() -> None:
+    """Takes as many open files as the system grants: a device needs two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -51,8 +59,9 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await broker.start()
-    plugin: FeedPlugin = broker.plugins_manager.get_plugin("FeedPlugin")  # type: ignore[assignment]
+    plugin: FeedPlugin = broker.plugins_manager.get_plugin("FeedPlugin")
     if plugin.failure is not None:
+        await broker.shutdown()
         raise plugin.failure
     assert plugin.server is not None
     host, port = plugin.server.address

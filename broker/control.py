@@ -189,7 +189,9 @@ class ControlClient:
             connection.settimeout(self._timeout)
             with _address(self._path) as address:
                 connection.connect(address)
-            connection.sendall(request)
+            # A server that is too busy says so and closes at once: its words are there to be read.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request)
             with connection.makefile("rb") as lines:
                 return lines.readline()
 

@@ -60,14 +60,14 @@ class Shelf:
     Attributes:
         ledger: What the devices hold.
         lives: By row.
-        writes: By row, the transport's `write`.
+        sends: By row, what sends a packet at once and says how much of it went (`Connection.sender`).
         topics: By row, the length-prefixed topic name.
         acks: PUBACKs to work off, as row << 16 | packet id.
     """
 
     ledger: Ledger
     lives: list[Live | None] = field(default_factory=list)
-    writes: list[Callable[[bytes], None]] = field(default_factory=list)
+    sends: list[Callable[[bytes], int]] = field(default_factory=list)
     topics: list[bytes] = field(default_factory=list)
     acks: list[int] = field(default_factory=list)
 
@@ -75,18 +75,19 @@ class Shelf:
         """A device takes a row."""
         while len(self.lives) <= row:
             self.lives.append(None)
-            self.writes.append(nowhere)
+            self.sends.append(nowhere)
             self.topics.append(b"")
         self.lives[row] = live
         self.topics[row] = live.topic
-        self.writes[row] = nowhere
+        self.sends[row] = nowhere
 
     def drop(self, row: int) -> None:
         """A device leaves its row."""
         self.lives[row] = None
-        self.writes[row] = nowhere
+        self.sends[row] = nowhere
         self.topics[row] = b""
 
 
-def nowhere(_data: bytes) -> None:
-    """Where a device without a connection is written to; never called, as its row is not ready."""
+def nowhere(data: bytes) -> int:
+    """Where a device without a connection is sent to; never called, as its row is not ready."""
+    return len(data)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from amqtt.broker import BrokerContext
     from amqtt.session import Session
 
-    from broker.config import Config
+    from broker.config import Config as ServerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
             return
         self.server = server
 
-    def _load(self) -> Config:
+    def _load(self) -> ServerConfig:
         if self.config.embedded is not None:
-            embedded: Config = self.config.embedded
+            embedded: ServerConfig = self.config.embedded
             return embedded
         path = Path(self.config.config) if self.config.config else None
         return load(path, os.environ, self.config.settings)

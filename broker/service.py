@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from operator import call, itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from feedgen.items import InvalidItem, Record, decode_item
 from feedgen.store.base import Dismiss, DropDevice, DropItems, PutDevice, PutItem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from broker.config import Config
     from broker.counters import Counters
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from devices.registry import Registry
     from feedgen.engine import Engine
     from feedgen.store.base import Loaded, Op, Store
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +189,12 @@ class Service:
 
     def barrier(self, done: Callable[[], None]) -> None:
         """Calls `done` when everything taken so far is durable."""
-        self.store.submit(()).add_done_callback(lambda future: _failed(future) or done())
+
+        def durable(future: asyncio.Future[None]) -> None:
+            if not _failed(future):
+                done()
+
+        self.store.submit(()).add_done_callback(durable)
 
     @property
     def congested(self) -> bool:
@@ -244,23 +252,46 @@ class Service:
             self._write(shelf, batch)
 
     def _write(self, shelf: Shelf, batch: Batch) -> None:
-        """Hands frames to their connections: fixed header, topic, tail."""
+        """Sends frames: fixed header, topic, tail."""
+        rows = batch.rows.tolist()
+        topics, sends = _pick(rows, shelf.topics), _pick(rows, shelf.sends)
         heads = _HEADS[batch.qos]
-        topics, writes = shelf.topics, shelf.writes
-        size = 0
-        for row, tail in zip(batch.rows.tolist(), batch.tails, strict=True):
-            topic = topics[row]
-            length = len(topic) + len(tail)
-            size += length
-            head = heads[length] if length < _HEAD_TABLE else _head(batch.qos, length)
-            writes[row](head + topic + tail)
+        packets = [
+            (
+                heads[size]
+                if (size := len(topic) + len(tail)) < _HEAD_TABLE
+                else _head(batch.qos, size)
+            )
+            + topic
+            + tail
+            for topic, tail in zip(topics, batch.tails, strict=True)
+        ]
+        size = sum(map(len, packets))
+        sent: list[int] = []
+        while len(sent) < len(packets):
+            at = len(sent)
+            try:
+                sent.extend(map(call, sends[at:], packets[at:]))
+            except OSError:
+                sent.append(0)  # no room, or the connection is about to be lost
+        if sum(sent) != size:
+            self._write_rest(shelf, rows, packets, sent)
         frames = self.counters.frames
         frames["sent"] += len(batch.tails)
-        frames["bytes"] += size + 2 * len(batch.tails)
+        frames["bytes"] += size
         frames["snapshots"] += batch.snapshots
         frames["puts"] += batch.puts
         frames["removes"] += batch.removes
         frames["moves"] += batch.moves
+
+    def _write_rest(
+        self, shelf: Shelf, rows: list[int], packets: list[bytes], sent: list[int]
+    ) -> None:
+        """Leaves what a socket did not take to its transport, which pauses the connection."""
+        for row, packet, count in zip(rows, packets, sent, strict=True):
+            live = shelf.lives[row]
+            if count < len(packet) and live is not None and live.connection is not None:
+                live.connection.transport.write(packet[count:])
 
     # ---- Acknowledgements: PUBACK to ledger
 
@@ -344,7 +375,7 @@ class Service:
         shelf, row = self.shelves[live.seat.shelf], live.seat.row
         shelf.acks[:] = [ack for ack in shelf.acks if ack >> 16 != row]
         shelf.ledger.disconnect(row)
-        shelf.writes[row] = nowhere
+        shelf.sends[row] = nowhere
         live.connection = None
         live.position = None
         live.due = 0.0
@@ -381,7 +412,7 @@ class Service:
         live.said_hello = False
         live.position = None
         live.answered_at = float("-inf")
-        shelf.writes[row] = connection.transport.write
+        shelf.sends[row] = connection.sender()
         connection.ack_queue = shelf.acks
         connection.row_key = row << 16
         assert connection.connect is not None
@@ -679,9 +710,7 @@ class Service:
 
     async def changed(self, profile: Profile) -> None:
         """Stores a profile that the operator changed and lets it take effect."""
-        durable = self._loop.create_future()
-        self._save(profile, lambda: durable.done() or durable.set_result(None))
-        await durable
+        await self._saved(profile)
         self._follow(profile)
 
     async def removed(self, profile: Profile) -> None:
@@ -693,9 +722,12 @@ class Service:
             if connection is not None:
                 connection.close("device_removed", keep_will=False)
         self._dismissed.pop(profile.device, None)
-        durable = self._loop.create_future()
-        self._save(profile, lambda: durable.done() or durable.set_result(None))
-        await durable
+        await self._saved(profile)
+
+    async def _saved(self, profile: Profile) -> None:
+        durable = asyncio.Event()
+        self._save(profile, durable.set)
+        await durable.wait()
 
     def window(self, device: str) -> list[tuple[int, str | bytes]] | None:
         """A device's feed as the server has it: number and payload as sent; None if it has no row."""
@@ -824,6 +856,11 @@ class Service:
             live = shelf.lives[row]
             if live is not None and not live.saving:
                 self._begin_epoch(live, live.profile.epoch + 1)
+
+
+def _pick(rows: list[int], column: list[_T]) -> Sequence[_T]:
+    """The entries of these rows."""
+    return itemgetter(*rows)(column) if len(rows) > 1 else [column[rows[0]]]
 
 
 def _failed(future: asyncio.Future[None]) -> bool:

@@ -68,6 +68,8 @@ def difference(old: Sequence[int], new: Sequence[int], k: int) -> list[SlotOp]:
     a valid change.
     """
     window, target = list(old), list(new)
+    if window == target:
+        return []
     entry = _single_entry(window, target, k)
     if entry is not None:
         return [entry]

@@ -171,6 +171,16 @@ class Registry:
         """Forget `device` and return its profile, if there was one."""
         return self._profiles.pop(device, None)
 
+    def set_follow(self, profile: Profile, follow: Sequence[str]) -> Changed:
+        """Replace what a device follows, in the operator's name: `permitted` does not matter.
+
+        Raises:
+            ValueError: A filter is not valid, or there are too many; nothing was changed.
+        """
+        _check_filters(follow)
+        before, profile.follow = profile.follow, shared_follow(tuple(follow))
+        return Changed(follow=profile.follow != before)
+
     def apply_profile(self, profile: Profile, update: frames.Profile) -> Changed:
         """Change what the device follows and says about itself.
 

@@ -120,10 +120,11 @@ class Audience:
         levels: literal levels of a filter beyond this do not count.
     """
 
-    __slots__ = ("_free", "_of_filters", "_scratch", "_trie", "levels", "sets")
+    __slots__ = ("_free", "_of_filters", "_scratch", "_trie", "levels", "sets", "shelves")
 
     def __init__(self, shelves: int, levels: int) -> None:
         self.levels = levels
+        self.shelves = shelves
         self.sets: list[FollowSet | None] = []
         self._of_filters: dict[tuple[str, ...], FollowSet] = {}
         self._free: list[int] = []

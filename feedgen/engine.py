@@ -35,8 +35,9 @@ __all__ = ["SHELVES", "Change", "Engine", "Seat", "Settings", "Sizes", "shelf_of
 
 _SMALL = 2048
 """Work up to which an offer is laid together with its neighbours in the queue."""
-_REBUILD_COST = 4
-"""Work of building one row anew, in admissions; for each distinct follow set `_SET_COST` more."""
+_JOB_COST = 512
+"""Work that a job costs besides its rows, in admissions; laid together, `_SHARED_COST`."""
+_SHARED_COST = 64
 _NORMAL = 2
 """Rank of what expires."""
 _REBASE_AFTER = 200 * 86_400
@@ -197,6 +198,8 @@ class Engine:
     def _bar(self, seat: Seat, n: int) -> None:
         state = self._state
         state.dismissers.setdefault(n, set()).add((seat.shelf, seat.row))
+        if n in self._live:
+            state.columns.special[self._live[n]] = True
         state.shelves[seat.shelf].dismissed.setdefault(seat.row, set()).add(n)
 
     def _unbar(self, seat: Seat, n: int) -> None:
@@ -218,7 +221,6 @@ class Engine:
             if record.retracted:
                 self._retract(record)
             else:
-                self._tombs.pop(record.n, None)
                 heappush(self._deadlines, (record.expires, record.n))
                 self._replace(record, slot, record.item.priority + 1, counts=True)
 
@@ -272,7 +274,9 @@ class Engine:
         """Put a content, or the same content at another popularity, in the place of the last."""
         state = self._state
         n, item = record.n, record.item
-        known = n in self._live
+        # Also after a retraction that has not reached every row yet.
+        known = n in self._live or self._tombs.pop(n, None) is not None
+        before = self._offers.get(n)
         stale, left = self._retire(n)
         popularity = self._popularity(n)
         base = (
@@ -284,6 +288,8 @@ class Engine:
         number = 0 if joined is None else joined.number
         index = state.columns.add(record, slot, base, popularity, number)
         self._live[n] = index
+        if n in state.dismissers:
+            state.columns.special[index] = True
         state.channels.add(item.channel, index)
         state.version += 1
         if left is not None and left is not joined:
@@ -298,6 +304,7 @@ class Engine:
                 index=index,
                 replaces=known,
                 counts=counts,
+                skipped=0 if before is None else before.skipped + before.done,
             )
             self._offers[n] = job
             self._queue.put(job)
@@ -408,7 +415,7 @@ class Engine:
         """Whether there is more for `step` to do or to tell."""
         return (
             self._queue.first(BACKGROUND) is not None
-            or any(shelf.pending for shelf in self._state.shelves)
+            or any(shelf.waiting for shelf in self._state.shelves)
             or self._state.any_changed
             or bool(self._moved)
         )
@@ -426,7 +433,7 @@ class Engine:
 
     def _offer(self, job: Offer, budget: int) -> int:
         """Work on an offer, and on the small ones behind it; return the work done."""
-        work = job.work(self._state)
+        work = job.work(self._state) + _SHARED_COST
         if work > min(_SMALL, budget):
             return self._chunk(job, budget)
         together = [job]
@@ -436,7 +443,7 @@ class Engine:
                 break
             if not behind.started:
                 behind.start(self._state)
-            more = behind.work(self._state)
+            more = behind.work(self._state) + _SHARED_COST
             if more > _SMALL or work + more > budget:
                 break
             work += more
@@ -449,8 +456,7 @@ class Engine:
             offer_together(self._state, together)
         for each in together:
             self._end(each)
-        # What each costs besides its rows.
-        return work + 64 * len(together)
+        return work + _JOB_COST
 
     def _chunk(self, job: Job, budget: int) -> int:
         """Work on one chunk of the first job; return the work done."""
@@ -466,7 +472,7 @@ class Engine:
             settle(state, job, chunk)
         else:
             withdraw(state, chunk)
-        return max(len(chunk.rows) * state.shelves[chunk.shelf].cost, 64)
+        return len(chunk.rows) * state.shelves[chunk.shelf].cost + _JOB_COST
 
     def _end(self, job: Job) -> None:
         state = self._state
@@ -481,11 +487,8 @@ class Engine:
     def _build(self, budget: int) -> int:
         """Build rows anew; return what is left of the budget."""
         for number, shelf in enumerate(self._state.shelves):
-            while budget > 0 and shelf.pending:
-                rows = shelf.pending_rows(max(1, budget // (_REBUILD_COST * shelf.cost)))
-                if rows.size:
-                    rebuild(self._state, number, rows)
-                budget -= max(1, len(rows)) * _REBUILD_COST * shelf.cost
+            while budget > 0 and shelf.waiting:
+                budget -= rebuild(self._state, number, budget)
         return budget
 
     def _rekey(self, budget: int) -> None:
@@ -557,7 +560,8 @@ class Engine:
     def counters(self) -> Counter[str]:
         """Counts since the start.
 
-        `oversize`: items times devices not admitted as no form of the payload fits. `rebuilt`: rows
+        `oversize`: items times devices not admitted as no form of the payload fits, counted when
+        a content is offered to a row (not again when the row is built anew). `rebuilt`: rows
         built anew. `rekeyed`: items ranked anew as their popularity moved.
         """
         state = self._state

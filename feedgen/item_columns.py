@@ -39,6 +39,8 @@ class ItemColumns:
         popularity: int64, the part of `base` that feedback changes.
         smallest: int32, bytes of the shorter of payload and brief.
         contest: int32, number of the group that shares the collapse key; 0 for none.
+        special: bool, whether not every row that follows the channel may show the item, for its
+            `where`, its collapse key, or as somebody dismissed it.
         alive: bool.
         records: the content, None for an index not in use.
     """
@@ -56,6 +58,7 @@ class ItemColumns:
         "records",
         "slot",
         "smallest",
+        "special",
         "tie",
     )
 
@@ -68,6 +71,7 @@ class ItemColumns:
         self.popularity: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.smallest: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.contest: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.special: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.alive: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.alive[0] = True  # an empty place needs no taking out
         self.records: list[Record | None] = [None] * capacity
@@ -93,6 +97,7 @@ class ItemColumns:
         self.popularity[index] = popularity
         self.smallest[index] = smallest_bytes(item)
         self.contest[index] = contest
+        self.special[index] = bool(item.where) or contest > 0
         self.alive[index] = True
         self.records[index] = record
         return index
@@ -130,8 +135,9 @@ class ItemColumns:
 
     def keys(self, ids: Ids, ticks: int | NDArray[np.int64]) -> Keys:
         """Return the keys of many items."""
-        keys: NDArray[np.int64] = np.clip(self.base[ids] + ticks, LOWEST, HIGHEST)
-        return keys.astype(np.int32)
+        keys: NDArray[np.int64] = self.base[ids] + ticks
+        # np.clip takes twice the time of these two for a handful of keys.
+        return np.minimum(np.maximum(keys, LOWEST), HIGHEST).astype(np.int32)
 
     def best_first(self, ids: Ids, keys: Keys | NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of `ids` in the exact order."""
@@ -152,6 +158,7 @@ class ItemColumns:
             "popularity",
             "smallest",
             "contest",
+            "special",
             "alive",
             "_held",
         ):

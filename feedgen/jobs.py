@@ -36,6 +36,9 @@ class Job:
         channels: whose followers are concerned.
         stale: retired items that this job takes out, held until it ends.
         cancelled: a newer job does all that this one would have.
+        skipped: rows to begin after, going round; where the job left off that this one replaces.
+            Else rows at the end of a large audience would never see an item that changes often.
+        done: rows taken so far.
     """
 
     rank: int
@@ -43,6 +46,8 @@ class Job:
     channels: set[str]
     stale: list[int]
     cancelled: bool = False
+    skipped: int = 0
+    done: int = field(default=0, init=False)
     _segments: deque[Segment] | None = field(default=None, init=False)
 
     @property
@@ -52,7 +57,15 @@ class Job:
 
     def start(self, state: State) -> None:
         """Look up the rows."""
-        self._segments = deque(state.segments(self.channels))
+        segments = self._segments = deque(state.segments(self.channels))
+        rows = sum(len(segment.rows) for segment in segments)
+        skip = self.skipped % rows if rows else 0
+        while skip:
+            shelf, rows_here, level = segments.popleft()
+            if len(rows_here) > skip:
+                segments.appendleft(Segment(shelf, rows_here[skip:], level))
+            segments.append(Segment(shelf, rows_here[:skip], level))
+            skip -= min(skip, len(rows_here))
 
     def work(self, state: State) -> int:
         """Return what is left to do, in rows of the smallest shelf."""
@@ -66,6 +79,7 @@ class Job:
             return None
         shelf, rows, level = self._segments[0]
         most = max(1, budget // state.shelves[shelf].cost)
+        self.done += min(len(rows), most)
         if len(rows) <= most:
             return self._segments.popleft()
         self._segments[0] = Segment(shelf, rows[most:], level)

@@ -109,11 +109,9 @@ def clean(state: State, number: int, rows: Rows) -> Rows:
 
 def _plain(state: State, index: int, number: int) -> bool:
     """Tell whether the key alone decides in every row that follows the item's channel."""
-    return not (
-        state.item(index).where
-        or int(state.columns.number[index]) in state.dismissers
-        or not state.shelves[number].fits_all(int(state.columns.smallest[index]))
-    )
+    columns = state.columns
+    fits = state.shelves[number].fits_all(int(columns.smallest[index]))
+    return fits and not columns.special[index]
 
 
 def _fitting(state: State, job: Offer, number: int, rows: Rows) -> Rows:

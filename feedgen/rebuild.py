@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from feedgen.state import State
     from feedgen.windows import Ids, Keys, Mask, Rows
 
+_ROW_COST = 4
+"""Work of building one row anew, in admissions."""
+_SET_COST = 512
+"""Work of finding the candidates of one follow set."""
 _BLOCK = 64
 """Candidates that are tested against all rows of a follow set at a time."""
 _FIRST_DEPTH = 4
@@ -46,21 +50,39 @@ class Candidates(NamedTuple):
     cutoff: int
 
 
-def rebuild(state: State, number: int, rows: Rows) -> None:
-    """Build rows of a shelf anew from the live items, and note them as changed."""
+def rebuild(state: State, number: int, budget: int) -> int:
+    """Build rows at the head of a shelf's queue anew, and note them as changed.
+
+    Returns:
+        The work done, in admissions of the smallest shelf; little more than `budget`.
+    """
     shelf = state.shelves[number]
+    cost = _ROW_COST * shelf.cost
+    since, rows = shelf.pending_rows(max(1, budget // cost))
+    if not rows.size:
+        return 1
     stamp = state.next_stamp()
     follow = shelf.follow[rows]
     order = np.argsort(follow, kind="stable")
     rows = rows[order]
-    starts = np.flatnonzero(np.diff(follow[order], prepend=-1))
-    for group in np.split(rows, starts[1:]):
+    ends = np.flatnonzero(np.diff(follow[order], append=-1)) + 1
+    start = work = 0
+    for end in ends.tolist():
+        group = rows[start:end]
         follow_set = state.audience.sets[int(shelf.follow[group[0]])]
         assert follow_set is not None, "a row's follow set lives as long as the row has it"
         _rebuild_alike(state, number, group, follow_set)
+        work += _SET_COST + cost * len(group)
+        start = end
+        if work >= budget:
+            break
+    if start < len(rows):
+        shelf.put_back(since, rows[start:])
+        rows = rows[:start]
     shelf.stamp[rows] = stamp
     state.rebuilt += len(rows)
     state.changed(number, rows)
+    return work
 
 
 def _rebuild_alike(state: State, number: int, rows: Rows, follow_set: FollowSet) -> None:
@@ -121,14 +143,13 @@ def _first_eligible(
 class _Eligibility:
     """Tests candidates against rows that follow the same; equal conditions are tested once."""
 
-    __slots__ = ("_followed", "_matches", "_number", "_rows", "_state")
+    __slots__ = ("_follow_set", "_matches", "_number", "_rows", "_state")
 
     def __init__(self, state: State, number: int, rows: Rows, follow_set: FollowSet) -> None:
         self._state = state
         self._number = number
         self._rows = rows
-        # Candidates were found before, so the sources are those of now.
-        self._followed = {channel.name for channel, _ in follow_set.sources}
+        self._follow_set = follow_set
         self._matches: dict[Where, Mask] = {}
 
     def of(self, ids: Ids) -> Mask | None:
@@ -139,28 +160,25 @@ class _Eligibility:
         smallest = state.columns.smallest[ids]
         if not shelf.fits_all(int(smallest.max())):
             matrix = shelf.capacity[self._rows][:, None] >= smallest
-        for column, index in enumerate(ids.tolist()):
-            mask = self._mask(index)
-            if mask is not None:
-                if matrix is None:
-                    matrix = np.ones((len(self._rows), len(ids)), np.bool_)
-                matrix[:, column] &= mask
+        special = np.flatnonzero(state.columns.special[ids])
+        if special.size and matrix is None:
+            matrix = np.ones((len(self._rows), len(ids)), np.bool_)
+        for column in special.tolist():
+            assert matrix is not None, "made above"
+            matrix[:, column] &= self._mask(int(ids[column]))
         return matrix
 
-    def _mask(self, index: int) -> Mask | None:
-        """Return the rows that may show an item by anything but its size; None if all."""
+    def _mask(self, index: int) -> Mask:
+        """Tell which rows may show an item by anything but its size."""
         state = self._state
-        where = state.item(index).where
+        mask = self._match(state.item(index).where).copy()
         dismissers = state.dismissers.get(int(state.columns.number[index]))
-        contested = state.columns.contest[index]
-        if not (where or dismissers or contested):
-            return None
-        mask = self._match(where).copy()
         if dismissers:
             barred = [row for shelf, row in dismissers if shelf == self._number]
             mask &= np.isin(self._rows, np.array(barred, np.int32), invert=True)
-        if contested:
-            mask &= ~superseded(state, index, self._number, self._rows, self._followed)
+        if state.columns.contest[index]:
+            followed = {channel.name for channel, _ in _sources(state, self._follow_set)}
+            mask &= ~superseded(state, index, self._number, self._rows, followed)
         return mask
 
     def _match(self, where: Where) -> Mask:
@@ -176,18 +194,25 @@ def _candidates(state: State, follow_set: FollowSet, depth: int) -> Candidates:
     if state.candidates_of != state.version:
         state.candidates.clear()
         state.candidates_of = state.version
-    found = state.candidates.get((follow_set.number, depth))
+    # By the filters, as the number of a set is reused.
+    key = follow_set.filters, depth
+    found = state.candidates.get(key)
     if found is None:
-        if follow_set.sources_of != state.channels.version:
-            levels = [state.audience.level(each) for each in follow_set.filters]
-            follow_set.sources = state.channels.sources(follow_set, levels)
-            follow_set.sources_of = state.channels.version
-        bonus = state.baseline.by_level
-        found = candidates(follow_set.sources, state.columns, bonus, depth)
+        sources = _sources(state, follow_set)
+        found = candidates(sources, state.columns, state.baseline.by_level, depth)
         if len(state.candidates) == _REMEMBERED:
             state.candidates.clear()
-        state.candidates[follow_set.number, depth] = found
+        state.candidates[key] = found
     return found
+
+
+def _sources(state: State, follow_set: FollowSet) -> Sequence[tuple[LiveChannel, int]]:
+    """Return the live channels that a follow set matches, each with the level of its filter."""
+    if follow_set.sources_of != state.channels.version:
+        levels = [state.audience.level(each) for each in follow_set.filters]
+        follow_set.sources = state.channels.sources(follow_set, levels)
+        follow_set.sources_of = state.channels.version
+    return follow_set.sources
 
 
 def candidates(
@@ -204,21 +229,21 @@ def candidates(
         bonus: ticks per level.
         depth: items taken of each channel.
     """
-    parts_ids, parts_keys = [], []
+    if not sources:
+        nothing = np.empty(0, np.int32)
+        return Candidates(nothing, nothing, EMPTY)
+    parts, ticks = [], []
     cutoff = EMPTY
     for channel, level in sources:
         ids = channel.ranked(columns)
         if len(ids) > depth:
             cutoff = max(cutoff, columns.key(int(ids[depth]), bonus[level]))
             ids = ids[:depth]
-        parts_ids.append(ids)
-        parts_keys.append(columns.keys(ids, bonus[level]))
-    if not parts_ids:
-        nothing = np.empty(0, np.int32)
-        return Candidates(nothing, nothing, EMPTY)
-    ids, keys = parts_ids[0], parts_keys[0]
-    if len(parts_ids) > 1:
-        ids, keys = np.concatenate(parts_ids), np.concatenate(parts_keys)
+        parts.append(ids)
+        ticks.append(bonus[level])
+    ids = np.concatenate(parts)
+    keys = columns.keys(ids, np.repeat(ticks, [len(part) for part in parts]))
+    if len(parts) > 1:
         order = columns.best_first(ids, keys)
         ids, keys = ids[order], keys[order]
     if cutoff > EMPTY:

@@ -130,14 +130,27 @@ class Shelf:
             self._pending.append((stamp, array("i")))
         return self._pending[-1][1]
 
-    def pending_rows(self, most: int) -> Rows:
-        """Take rows that are to be built anew from the queue, each once: its head, up to `most`."""
+    @property
+    def waiting(self) -> bool:
+        """Whether any row is in the queue."""
+        return bool(self._pending)
+
+    def pending_rows(self, most: int) -> tuple[int, Rows]:
+        """Take rows that are to be built anew from the head of the queue, up to `most`.
+
+        Returns:
+            The stamp at which the oldest of them was queued, and the rows, each once.
+        """
         since, batch = self._pending.popleft()
         rows = np.array(batch[:most], np.int32)
         if len(batch) > most:
             self._pending.appendleft((since, batch[most:]))
         # Meanwhile some were given back, or given back and queued a second time.
-        return np.unique(rows[self.stamp[rows] == PENDING])
+        return since, np.unique(rows[self.stamp[rows] == PENDING])
+
+    def put_back(self, since: int, rows: Rows) -> None:
+        """Return rows to the head of the queue."""
+        self._pending.appendleft((since, array("i", rows.tobytes())))
 
     @property
     def pending_since(self) -> int | None:

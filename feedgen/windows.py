@@ -40,6 +40,8 @@ NO_ROWS: Rows = np.empty(0, np.int32)
 
 _MERGE_CELLS = 1 << 20
 """Cells that one pass of a merge lays out: the bound of its memory (a few times 8 MiB)."""
+_ROUNDS = 3
+"""New items of a row up to which it is cheaper to insert one after the other than to sort."""
 _PLACE_BITS = 9
 """A window and as many new items again have at most 256 places."""
 
@@ -171,7 +173,7 @@ class Windows:
         """Put any number of items into any number of rows; the same as inserting one by one.
 
         Args:
-            rows: may repeat.
+            rows: at least one; may repeat.
             ids: no item twice for the same row, none that the row holds already. They are grouped
                 or sorted so that, for each row, of two items with equal keys the better one in the
                 exact order comes first.
@@ -186,48 +188,46 @@ class Windows:
         rows, ids, keys = rows[by_row], ids[by_row], keys[by_row]
         first = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
         counts = np.diff(first, append=len(rows))
-        rank = np.arange(len(rows)) - np.repeat(first, counts)
-        kept = rank < self.width  # what comes after cannot stay, and the row will be full
-        group = np.repeat(np.arange(len(first), dtype=np.int32), counts)
-        if not kept.all():
-            rank, group, ids, keys = rank[kept], group[kept], ids[kept], keys[kept]
-        unique = rows[first]
-        extra = int(rank.max()) + 1
-        step = max(1, _MERGE_CELLS // (self.width + extra))
-        changed = []
-        for start in range(0, len(unique), step):
-            low, high = np.searchsorted(group, (start, start + step))
-            part = slice(low, high)
-            changed.append(
-                self._merge_block(
-                    unique[start : start + step],
-                    group[part] - np.int32(start),
-                    rank[part],
-                    ids[part],
-                    keys[part],
-                    extra,
-                    order,
-                )
-            )
+        few = counts <= _ROUNDS
+        at = first[few]
+        # A row whose best new item changes nothing visible is not changed by worse ones.
+        changed = [self.insert(rows[at], ids[at], keys[at], order)] if at.size else []
+        for turn in range(1, _ROUNDS):
+            at = first[few & (counts > turn)] + turn
+            at = at[self.admissible(rows[at], ids[at], keys[at], order)]  # bars have risen
+            if at.size:
+                self.insert(rows[at], ids[at], keys[at], order)
+        many = np.flatnonzero(~few)
+        step = _MERGE_CELLS // (2 * self.width)
+        for start in range(0, len(many), step):
+            block = many[start : start + step]
+            changed.append(self._sort_in(rows, ids, keys, first[block], counts[block], order))
         return np.concatenate(changed)
 
-    def _merge_block(
+    def _sort_in(
         self,
         rows: Rows,
-        group: NDArray[np.int32],
-        rank: NDArray[np.int64],
         ids: Ids,
         keys: Keys,
-        extra: int,
+        first: NDArray[np.int64],
+        counts: NDArray[np.int64],
         order: Precedence,
     ) -> Rows:
+        """Put `counts` items from place `first` on into each row by sorting all it then holds."""
         width = self.width
+        # What comes after the best `width` cannot stay, and the row will be full without it.
+        counts = np.minimum(counts, width)
+        extra = int(counts.max())
+        group = np.repeat(np.arange(len(first)), counts)
+        rank = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        at = first[group] + rank
+        rows = rows[first]
         all_keys = np.full((len(rows), width + extra), EMPTY, np.int32)
         all_ids = np.zeros((len(rows), width + extra), np.int32)
         all_keys[:, :width] = self.keys[rows]
         all_ids[:, :width] = self.ids[rows]
-        all_keys[group, width + rank] = keys
-        all_ids[group, width + rank] = ids
+        all_keys[group, width + rank] = keys[at]
+        all_ids[group, width + rank] = ids[at]
         places = _falling(all_keys)
         sorted_keys = np.take_along_axis(all_keys, places, axis=1)
         tied = _mixed_ties(sorted_keys, places, width)
@@ -236,13 +236,12 @@ class Windows:
         places = places[:, :width]
         self.keys[rows] = new_keys = sorted_keys[:, :width]
         self.ids[rows] = np.take_along_axis(all_ids, places, axis=1)
-        added = np.bincount(group, minlength=len(rows))
-        self.held[rows] = np.minimum(self.held[rows] + added, width)
+        self.held[rows] = np.minimum(self.held[rows] + counts, width)
         self.bar[rows] = np.maximum(self.bar[rows], new_keys[:, -1])
         fresh = places >= width
         fresh &= new_keys != EMPTY
-        first = np.where(fresh.any(axis=1), fresh.argmax(axis=1), width)
-        return rows[first < self.visible[rows]]
+        best = np.where(fresh.any(axis=1), fresh.argmax(axis=1), width)
+        return np.asarray(rows[best < self.visible[rows]])
 
     def take_out(self, rows: Rows, out: Mask) -> Rows:
         """Take items out of windows and close the gaps.

@@ -156,7 +156,7 @@ def _screen(console: Console, seconds: float) -> Iterator[Show]:
     """What shows the scenes of a run: a live picture on a terminal, else about ten lines."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
-            yield lambda scene: live.update(view.picture(scene), refresh=True)
+            yield lambda scene: live.update(view.picture(scene, *console.size), refresh=True)
         return
     due = 0.0
 
@@ -196,7 +196,7 @@ class _Demo:
 
         Raises:
             FleetError: The devices cannot connect.
-            OSError: The publisher cannot, or loses its connection.
+            OSError: The publisher cannot, or loses its connection; or the server does not answer about its windows.
         """
         async with self._fleet:
             await self._fleet.start(within=30.0 + len(self._fleet.devices) / 50)
@@ -205,13 +205,17 @@ class _Demo:
             with screen as show:
                 drawing = asyncio.create_task(self._draw(show))
                 try:
-                    await self._publish()
+                    # The time is up when it is up, also where a server has stopped to acknowledge.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._seconds):
+                            await self._publish()
                     await self._settle()
                     return await self._compare()
                 finally:
-                    drawing.cancel()
-                    await asyncio.gather(drawing, return_exceptions=True)
                     self._publisher.close()
+                    drawing.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await drawing
 
     @property
     def _elapsed(self) -> float:
@@ -250,10 +254,13 @@ class _Demo:
         """
         self._doing = "comparing every window with the server's"
         deadline = self._elapsed + _PATIENCE
-        unequal = await self._differences()
-        while unequal and self._elapsed < deadline:
-            await asyncio.sleep(_FRAME)
+        try:
             unequal = await self._differences()
+            while unequal and self._elapsed < deadline:
+                await asyncio.sleep(_FRAME)
+                unequal = await self._differences()
+        except TimeoutError:
+            raise TimeoutError("the server does not say what its windows are") from None
         return view.Outcome(
             seconds=self._elapsed,
             devices=len(self._fleet.devices),
@@ -269,7 +276,8 @@ class _Demo:
         unequal = {}
         for start in range(0, len(names), _ASKED_AT_ONCE):
             asked = names[start : start + _ASKED_AT_ONCE]
-            answer = await self._server.window(asked)
+            async with asyncio.timeout(_PATIENCE):
+                answer = await self._server.window(asked)
             held = self._fleet.windows()
             for name in asked:
                 window = [(n, payload) for n, payload in answer.get(name, [])]

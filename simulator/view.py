@@ -1,4 +1,4 @@
-"""How the demo looks: one moment of it as a picture of 100 by 30 characters, and the summary at the end.
+"""How the demo looks: one moment of it as a picture of at most 100 by 30 characters, and the summary at the end.
 
 Pure: values in, rich renderables out.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from simulator.fleet import DeviceSpec
     from simulator.tally import Tally
 
-WIDTH = 100
-ROWS = 6
-"""Items of a window that the picture has room for."""
+WIDTH, HEIGHT = 100, 30
+"""The largest picture."""
+
+_ROWS = 6  # items of a window that the picture has room for
+_WINDOWS = _ROWS + 2
+_STATS = 7
+_STATS_SHARES = (33, 38, 29)
 
 _MARKS = {URGENT: "▲", HIGH: "●", NORMAL: "●", LOW: "·"}
 _STYLES = {URGENT: "bold red", HIGH: "yellow", NORMAL: "green", LOW: "bright_black"}
@@ -84,12 +89,23 @@ class Scene:
     shown: Sequence[Shown]
 
 
-def picture(scene: Scene) -> RenderableType:
-    """The live view, 100 columns and at most 30 rows."""
-    stats = _row(_items_panel(scene), _frames_panel(scene), _latency_panel(scene))
-    windows = [_window_panel(shown) for shown in scene.shown]
-    pairs = [_row(*windows[place : place + 2]) for place in range(0, len(windows), 2)]
-    return Group(_header(scene), stats, *pairs, Text(f" {scene.doing}", style="bright_black"))
+def picture(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> RenderableType:
+    """The live view for a terminal of this size; a small one has room for fewer windows."""
+    width = min(width, WIDTH)
+    parts = [
+        _header(scene, width),
+        _row(
+            (_items_panel(scene), _frames_panel(scene), _latency_panel(scene)), width, _STATS_SHARES
+        ),
+    ]
+    room = height - 1 - 4 - _STATS - 1  # the cursor, the header, the figures, what is being done
+    for place in range(0, len(scene.shown), 2):
+        if room < _WINDOWS:
+            break
+        room -= _WINDOWS
+        panels = [_window_panel(shown) for shown in scene.shown[place : place + 2]]
+        parts.append(_row(panels, width, (1,) * len(panels)))
+    return Group(*parts, Text(f" {scene.doing}", style="bright_black"))
 
 
 def line(scene: Scene) -> str:
@@ -108,10 +124,10 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-def _header(scene: Scene) -> RenderableType:
+def _header(scene: Scene, width: int) -> RenderableType:
     clock = datetime.fromtimestamp(scene.stream_time, UTC).strftime("%a %d %b %Y  %H:%M UTC")
     title = Text.assemble(
-        ("fleetfeed", "bold cyan"), f"  {scene.devices} devices, each with a feed of its own"
+        ("fleetfeed", "bold cyan"), f"  {count(scene.devices)} devices, each with a feed of its own"
     )
     bar = ProgressBar(
         total=scene.seconds,
@@ -121,19 +137,19 @@ def _header(scene: Scene) -> RenderableType:
     )
     left = Text(f"{max(scene.seconds - scene.elapsed, 0):.0f} s left", style="bright_black")
     grid = Table.grid(expand=True, padding=(0, 1))
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
     grid.add_row(title, Text(clock, style="bold"))
     grid.add_row(bar, left)
-    return Panel(grid, border_style="cyan", width=WIDTH)
+    return Panel(grid, border_style="cyan", width=width)
 
 
 def _items_panel(scene: Scene) -> Panel:
     kinds = Text()
     for priority in (URGENT, HIGH, NORMAL, LOW):
         kinds.append(f"{_MARKS[priority]} ", style=_STYLES[priority])
-        kinds.append(f"{count(scene.published.get(priority, 0)):>5} {_NAMES[priority]:<8}")
-        kinds.append("\n" if priority == HIGH else "")
+        kinds.append(f"{count(scene.published.get(priority, 0)):>5} {_NAMES[priority]:<6}")
+        kinds.append("\n" if priority == HIGH else " " if priority in {URGENT, NORMAL} else "")
     waiting = f"{scene.waiting} not acknowledged yet" if scene.waiting else "all acknowledged"
     return _stats_panel(
         "items in",
@@ -180,9 +196,9 @@ def _latency_panel(scene: Scene) -> Panel:
 def _window_panel(shown: Shown) -> Panel:
     spec = shown.spec
     follows = " ".join(spec.follow) if spec.follow is not None else "#"
-    rows = [_item(rank, item, shown.fresh) for rank, item in enumerate(shown.window[:ROWS], 1)]
-    more = len(shown.window) - ROWS
-    where = f"k {spec.k}, {spec.budget} B" + (f", {more} more" if more > 0 else "")
+    rows = [_item(rank, item, shown.fresh) for rank, item in enumerate(shown.window[:_ROWS], 1)]
+    more = len(shown.window) - _ROWS
+    where = f"k {spec.k}, {count(spec.budget)} B" + (f", {more} more" if more > 0 else "")
     return Panel(
         Group(*rows) if rows else Text("nothing yet", style="bright_black"),
         title=Text.assemble((spec.device, "bold"), "  follows ", (follows, "cyan")),
@@ -190,24 +206,29 @@ def _window_panel(shown: Shown) -> Panel:
         subtitle=Text(where, style="bright_black"),
         subtitle_align="right",
         border_style="bright_black",
-        height=ROWS + 2,
+        height=_WINDOWS,
     )
 
 
 def _item(rank: int, item: FeedItem, fresh: frozenset[int]) -> Text:
-    payload = (
-        item.payload if isinstance(item.payload, str) else item.payload.decode("utf-8", "replace")
-    )
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{rank} ", style="bright_black")
     text.append(f"{_MARKS[item.priority]} ", style=_STYLES[item.priority])
-    text.append(payload, style="bold bright_white" if item.n in fresh else "")
+    text.append(_printable(item.payload), style="bold bright_white" if item.n in fresh else "")
     return text
 
 
+def _printable(payload: str | bytes) -> str:
+    """A payload without what would command the terminal."""
+    text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _stats_panel(title: str, *lines: Text) -> Panel:
+    for text in lines:
+        text.no_wrap, text.overflow = True, "ellipsis"
     return Panel(
-        Group(*lines), title=title, title_align="left", border_style="bright_black", height=7
+        Group(*lines), title=title, title_align="left", border_style="bright_black", height=_STATS
     )
 
 
@@ -215,12 +236,12 @@ def _headline(figure: str, of: str) -> Text:
     return Text.assemble((figure, "bold bright_white"), (f"  {of}", "bright_black"))
 
 
-def _row(*panels: RenderableType) -> Table:
+def _row(panels: Sequence[RenderableType], width: int, shares: Sequence[int]) -> Table:
+    """Panels side by side, as wide as their shares of `width`."""
+    edges = [width * part // sum(shares) for part in accumulate(shares, initial=0)]
     grid = Table.grid(expand=False)
-    widths = [WIDTH // len(panels)] * len(panels)
-    widths[len(widths) // 2] += WIDTH % len(panels)
-    for width in widths:
-        grid.add_column(width=width)
+    for left, right in pairwise(edges):
+        grid.add_column(width=right - left)
     grid.add_row(*panels)
     return grid
 
@@ -357,7 +378,7 @@ def summary(outcome: Outcome) -> RenderableType:
     return Group(
         Panel(
             Group(table, Text(), _verdict(outcome)),
-            title=f"{outcome.devices} devices, {outcome.seconds:.0f} s",
+            title=f"{count(outcome.devices)} devices, {outcome.seconds:.0f} s",
             title_align="left",
             border_style="red" if outcome.faults else "green",
             padding=(1, 2),
@@ -371,7 +392,7 @@ def _verdict(outcome: Outcome) -> RenderableType:
     if not outcome.faults:
         return Text.assemble(
             ("✓ ", "bold green"),
-            (f"all {outcome.devices} windows equal the server's", "bold"),
+            (f"all {count(outcome.devices)} windows equal the server's", "bold"),
             f"  {count(outcome.items_held)} items held",
         )
     lines = [Text.assemble(("✗ ", "bold red"), fault) for fault in outcome.faults]
@@ -389,16 +410,13 @@ def _next_steps() -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(style="bright_black")
-    for command, meaning in NEXT_STEPS:
+    for command, meaning in _NEXT_STEPS:
         grid.add_row(f" {command}", meaning)
     return Group(Text(" Try next", style="bold"), grid)
 
 
-NEXT_STEPS = (
-    ("fleetfeed serve --open", "a server of your own, on port 1883"),
-    (
-        "mosquitto_sub -i kitchen -t f/kitchen -F %x",
-        "a device: a snapshot at once, deltas after it",
-    ),
-    ("mosquitto_pub -q 1 -t items/news -m 'Hello'", "an item for every device that follows it"),
+_NEXT_STEPS = (
+    ("fleetfeed serve --open", "a server of your own, on 127.0.0.1:1883"),
+    ("fleetfeed watch kitchen", "a device and what it shows, live"),
+    ("fleetfeed publish news 'Soup is ready'", "an item for every device that follows it"),
 )

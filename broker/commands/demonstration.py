@@ -102,7 +102,13 @@ async def _ready(process: asyncio.subprocess.Process, words: BinaryIO) -> tuple[
             line = (await process.stdout.readline()).decode()
     if not line.startswith(READY):
         words.seek(0)
-        last = words.read().decode(errors="replace").strip().rpartition("\n")[2]
+        last = (
+            words.read()
+            .decode(errors="replace")
+            .strip()
+            .rpartition("\n")[2]
+            .removeprefix("fleetfeed: ")
+        )
         raise Failure(f"the demo's server did not start: {last or 'it said nothing'}")
     host, _, port = line.removeprefix(READY).split()[0].rpartition(":")
     return host, int(port)

@@ -1,12 +1,15 @@
 """`fleetfeed device …` and `fleetfeed watch`: who the devices are and what they see."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.commands import shell
 from broker.commands.shell import Code, Failure
+
+if TYPE_CHECKING:
+    from broker.config import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -140,30 +143,40 @@ def watch(
     device: Device,
     *,
     k: Annotated[
-        int | None,
-        typer.Option("-k", min=1, max=64, help="Window length.", show_default="as it is"),
-    ] = None,
+        int, typer.Option("-k", min=1, max=64, help="Window length to tell the server.")
+    ] = 8,
+    budget: Annotated[
+        int, typer.Option(min=96, max=65_536, help="Bytes of the longest packet, likewise.")
+    ] = 256,
     host: shell.Host = "127.0.0.1",
     port: shell.Port = 1883,
     username: shell.Username = None,
     password: shell.Password = None,
     prefix: shell.Prefix = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for every change.")
+    ] = False,
 ) -> None:
     """See a device's window as the device does, live, until Ctrl-C.
 
     This connects as that device and so TAKES ITS PLACE: MQTT allows one
-    connection for an id, and the real device is disconnected.
+    connection for an id, and the real device is disconnected. The server
+    also takes -k and --budget for the device's own.
     Use it for a device that is not there, or one of your own making.
     """
-    from broker.commands.live import watch as run  # noqa: PLC0415 - paho and rich
+    from broker.commands.live import watch as run  # noqa: PLC0415 - paho, rich and the replica
 
     run(
-        device,
+        device=device,
         k=k,
-        server=(host, port),
+        budget=budget,
+        agent="fleetfeed watch",
+        host=host,
+        port=port,
         username=username,
         password=password,
         prefix=shell.topic_prefix(prefix),
+        as_json=as_json,
     )
 
 
@@ -176,25 +189,25 @@ def _call(data: Path | None, config: Path | None, do: str, **args: Any) -> Any:
         NoServer,
     )
 
-    directory = shell.configuration(config, data=data).data
+    settings = shell.configuration(config, data=data)
     try:
-        return ControlClient(directory / SOCKET_NAME).call(do, **args)
+        return ControlClient(settings.data / SOCKET_NAME).call(do, **args)
     except NoServer:
-        return _call_offline(directory, do, args)
+        return _call_offline(settings, do, args)
     except ControlError as error:
         raise Failure(str(error)) from error
 
 
-def _call_offline(directory: Path, do: str, args: dict[str, Any]) -> Any:
-    from broker.admin import offline  # noqa: PLC0415 - the store and the registry
+def _call_offline(settings: "Config", do: str, args: dict[str, Any]) -> Any:
+    # Preparing devices before the first start makes the directory; looking for one does not.
+    if do != "device.add" and not settings.data.is_dir():
+        raise Failure(f"there is no data directory {settings.data}: give the server's with --data")
+    from broker.admin import Offline  # noqa: PLC0415 - the store and the registry
     from broker.control import ControlError  # noqa: PLC0415 - see above
     from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
 
-    # Preparing devices before the first start makes the directory; looking for one does not.
-    if do != "device.add" and not directory.is_dir():
-        raise Failure(f"there is no data directory {directory}: give the server's with --data")
     try:
-        return offline(directory).call(do, **args)
+        return Offline(settings).call(do, **args)
     except (ControlError, StoreError) as error:
         raise Failure(str(error)) from error
 

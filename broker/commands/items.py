@@ -100,11 +100,12 @@ def publish(
         "where": _conditions(where or []) or None,
         "retract": retract or None,
     }
+    topic = f"{shell.topic_prefix(prefix)}items/{channel}"
     packet, item = _encode(
         channel, {key: value for key, value in sent.items() if value is not None}
     )
     with connected(Server(host, port, username, password)) as publisher:
-        number = publisher.send(f"{shell.topic_prefix(prefix)}items/{channel}", packet, qos)
+        number = publisher.send(topic, packet, qos)
         publisher.wait(number, timeout)
     if as_json:
         shell.print_json(
@@ -143,12 +144,14 @@ def replay(
         schedule = Schedule(replay_file(file), speed=speed)
     except SourceError as error:
         raise Failure(f"{error}; nothing was published", Code.INVALID) from error
+    above = shell.topic_prefix(prefix)
     packets = [
-        (due.offset, due.channel, _encode(due.channel, dict(due.item))[0]) for due in schedule
+        (due.offset, f"{above}items/{due.channel}", _encode(due.channel, dict(due.item))[0])
+        for due in schedule
     ]
     started = time.monotonic()
     with connected(Server(host, port, username, password)) as publisher:
-        _send_all(publisher, packets, shell.topic_prefix(prefix), timeout)
+        _send_all(publisher, packets, timeout)
     seconds = time.monotonic() - started
     if as_json:
         shell.print_json({"items": len(packets), "seconds": round(seconds, 3)})
@@ -157,19 +160,16 @@ def replay(
 
 
 def _send_all(
-    publisher: "Publisher",
-    packets: list[tuple[float, str, bytes]],
-    prefix: str,
-    timeout: float,
+    publisher: "Publisher", packets: list[tuple[float, str, bytes]], timeout: float
 ) -> None:
-    """Send each packet when it is due and wait for the last acknowledgements."""
+    """Send each packet when it is due, and wait for the last acknowledgements."""
     from broker.commands.publisher import MAX_INFLIGHT  # noqa: PLC0415 - see above
 
     started = time.monotonic()
     unconfirmed: deque[int] = deque()
-    for offset, channel, packet in packets:
+    for offset, topic, packet in packets:
         time.sleep(max(0.0, started + offset - time.monotonic()))
-        unconfirmed.append(publisher.send(f"{prefix}items/{channel}", packet))
+        unconfirmed.append(publisher.send(topic, packet))
         if len(unconfirmed) > MAX_INFLIGHT:
             publisher.wait(unconfirmed.popleft(), timeout)
     for number in unconfirmed:

@@ -1,5 +1,7 @@
 """`fleetfeed serve` and `fleetfeed demo`."""
 
+import errno
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,9 +72,12 @@ def _run(config: "Config") -> int:
     except (ControlError, StoreError) as error:
         raise Failure(str(error)) from error
     except OSError as error:
-        raise Failure(
-            f"the server cannot use {config.bind} or {config.data}: {error.strerror or error}"
-        ) from error
+        if error.errno == errno.EADDRINUSE:
+            raise Failure(
+                f"another program listens on {config.bind}: stop it, or choose another --bind"
+            ) from error
+        why = os.strerror(error.errno) if error.errno else error
+        raise Failure(f"the server cannot listen on {config.bind} ({why}): check --bind") from error
 
 
 def demo(

@@ -1,5 +1,6 @@
 """What all commands share: how they fail, how they print, the options that several have."""
 
+import contextlib
 import json
 import os
 import sys
@@ -110,21 +111,17 @@ def readable(payload: str | bytes) -> str:
 
     Control characters are escaped: a payload is the publisher's, the terminal is the operator's.
     """
-    if isinstance(payload, bytes):
-        try:
-            payload = payload.decode()
-        except UnicodeDecodeError:
-            return _decoded(payload)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in payload)
+    text = payload if isinstance(payload, str) else _text(payload)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _decoded(payload: bytes) -> str:
+def _text(payload: bytes) -> str:
+    with contextlib.suppress(UnicodeDecodeError):
+        return payload.decode()
     import msgpack  # noqa: PLC0415 - only here
 
-    try:
+    with contextlib.suppress(ValueError, TypeError, msgpack.UnpackException):
         value = msgpack.unpackb(payload)
         if isinstance(value, dict):
             return json.dumps(value, ensure_ascii=False)
-    except (ValueError, TypeError, msgpack.UnpackException):
-        pass
     return payload.hex(" ")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -97,6 +99,7 @@ class Connection(asyncio.Protocol):
         "_owed",
         "_partial",
         "_reading",
+        "_socket",
         "ack_queue",
         "closed_for",
         "connect",
@@ -134,6 +137,7 @@ class Connection(asyncio.Protocol):
         self._partial = False
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
+        self._socket: socket.socket | None = None
 
     # ---- asyncio.Protocol
 
@@ -202,6 +206,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         """The connection is gone."""
         self._decoder = None
+        self.release_sender()
         if self.closed_for is None:
             self.closed_for = "lost"
         self.lane.lost(self)
@@ -217,6 +222,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closed_for is not None:
             return
+        self.pay()
         self.closed_for = reason
         self._decoder = None
         if not keep_will:
@@ -244,6 +250,39 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self.transport.resume_reading()
 
+    # ---- Frames
+
+    def sender(self) -> Callable[[bytes], int]:
+        """What sends a packet at once, past the transport's queue, and says how much of it went.
+
+        It may only be called while the transport has nothing waiting. So the transport is told to
+        pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
+        The socket is a duplicate, as the transport may close its own at any time and the system give
+        the number to another connection.
+        """
+        plain = self.transport.get_extra_info("socket")
+        self.transport.set_write_buffer_limits(high=0)
+        if plain is None or self.transport.get_extra_info("ssl_object") is not None:
+            return self._send_by_transport
+        try:
+            self._socket = socket.socket(fileno=os.dup(plain.fileno()))
+        except OSError:
+            return self._send_by_transport
+        self._socket.setblocking(False)
+        return self._socket.send
+
+    def _send_by_transport(self, packet: bytes) -> int:
+        self.transport.write(packet)
+        return len(packet)
+
+    def release_sender(self) -> None:
+        """Gives up what `sender` returned."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            if self.closed_for is None:
+                self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
+
     # ---- Acknowledgements
 
     def _owe(self, packet: bytes) -> Callable[[], None]:
@@ -255,11 +294,12 @@ class Connection(asyncio.Protocol):
 
         def pay() -> None:
             entry[1] = entry[0]
-            self._pay()
+            self.lane.pay_soon(self)
 
         return pay
 
-    def _pay(self) -> None:
+    def pay(self) -> None:
+        """Writes the acknowledgements that are due, together."""
         owed = self._owed
         paid = []
         while owed and owed[0][1]:
@@ -313,11 +353,10 @@ class Connection(asyncio.Protocol):
         assert self.identity is not None
         kind = self.lane.rules.topic(self.identity, packet.topic)
         if kind is Topic.FOREIGN:
-            if self.foreign is None and not self.subscribed and self.lane.hand_over(self):
-                assert self.foreign is not None
+            if self.foreign is None and not self.subscribed:
+                self.lane.hand_over(self)
             if self.foreign is not None:
-                self.foreign.forward(raw)
-                return
+                return self._forward(raw)
         if packet.retain and kind is not Topic.FOREIGN:
             # Nothing on the feed's topics is ever retained; the message itself counts.
             self.lane.counters.dropped["retain_flag"] += 1
@@ -333,6 +372,11 @@ class Connection(asyncio.Protocol):
         else:
             self.lane.counters.dropped["publish_not_permitted"] += 1
             done()
+
+    def _forward(self, raw: bytes) -> None:
+        """Passes a packet on to amqtt."""
+        assert self.foreign is not None
+        self.foreign.forward(raw)
 
     def _acknowledge_publish(self, packet: Publish) -> Callable[[], None] | None:
         """How the publish will be acknowledged; None if it was received before (QoS 2)."""
@@ -395,9 +439,7 @@ class Connection(asyncio.Protocol):
         own = [access.is_own_feed(self.identity, name) for name, _ in packet.filters]
         feed = [access.is_feed_filter(name) for name, _ in packet.filters]
         if not any(feed) and not self.subscribed and self.lane.hand_over(self):
-            assert self.foreign is not None  # type: ignore[unreachable] # set by hand_over
-            self.foreign.forward(raw)  # type: ignore[unreachable]
-            return
+            return self._forward(raw)
         codes = []
         for (_, qos), mine in zip(packet.filters, own, strict=True):
             if not mine:

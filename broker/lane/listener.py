@@ -100,6 +100,7 @@ class Lane:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
+        self._paying: list[Connection] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -251,6 +252,7 @@ class Lane:
         assert connect is not None
         self.counters.connections["handed_over"] += 1
         self._host.disconnected(connection)
+        connection.release_sender()
         self._foreigners.admit(connect.client_id)
         foreign = Foreign(connection, self.rules, connect, answered=answered)
         connection.foreign = foreign
@@ -271,6 +273,17 @@ class Lane:
         connection.close("closed_by_amqtt")
 
     # ---- Flow
+
+    def pay_soon(self, connection: Connection) -> None:
+        """Writes the connection's due acknowledgements when this turn of the loop is over."""
+        if not self._paying:
+            self._loop.call_soon(self._pay)
+        self._paying.append(connection)
+
+    def _pay(self) -> None:
+        paying, self._paying = self._paying, []
+        for connection in dict.fromkeys(paying):
+            connection.pay()
 
     def pause(self, connection: Connection) -> None:
         """Stops reading from a publisher until the store has caught up."""

@@ -37,7 +37,8 @@ class Settings:
         prior_shown: how many times shown the prior counts for.
         dismissal: opened counts this much less per dismissal.
         bound: popularity stays within 1/bound to bound.
-        rekey: seconds by which popularity must move the key before the item is ranked anew.
+        rekey: seconds by which popularity must move the key before the item is ranked anew. Each
+            time costs the item's whole audience; with these bounds 33 times one way at most.
     """
 
     tau: float = 6 * _HOUR
@@ -45,10 +46,10 @@ class Settings:
     per_level: float = 0.25
     levels: int = 8
     prior_rate: float = 0.1
-    prior_shown: float = 20.0
+    prior_shown: float = 50.0
     dismissal: float = 1.0
     bound: float = 4.0
-    rekey: float = 600.0
+    rekey: float = 1800.0
 
 
 class Baseline:

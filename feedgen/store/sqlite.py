@@ -5,17 +5,16 @@ statements that lead to the same end, commits them as one transaction and wakes 
 fsync serves all that arrived while the one before was running, and throughput grows with load.
 
 The thread asks for Python's interpreter lock as rarely as it can: sqlite3 gives the lock away around
-every step of a statement, and has to wait for it again whenever the loop is busy. Therefore many rows go into one statement (`executemany` makes a step of each row), and a batch that
-comes down to one statement is its own transaction, without BEGIN and COMMIT.
+every step of a statement, and has to wait for it again whenever the loop is busy. Therefore many rows
+go into one statement (`executemany` makes a step of each row), and a batch that comes down to one
+statement is its own transaction, without BEGIN and COMMIT.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import secrets
 import sqlite3
 import sys
 import threading
@@ -25,7 +24,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedgen.items import BadRecord, pack_record, unpack_record
+from feedgen.items import pack_record
 from feedgen.store.base import (
     Dismiss,
     DropDevice,
@@ -36,28 +35,10 @@ from feedgen.store.base import (
     PutItem,
     StoreError,
 )
+from feedgen.store.sqlite_file import connect, explain, load, lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-FILE = "fleetfeed.db"
-LOCK = "fleetfeed.lock"
-
-# "fltf": tells our file from any other SQLite database (and `file` could name it).
-APPLICATION_ID = 0x666C7466
-
-# Entry i leads from schema version i to i + 1. Never edit one that was released: append.
-MIGRATIONS = (
-    """
-    CREATE TABLE items (n INTEGER PRIMARY KEY, record BLOB NOT NULL);
-    CREATE TABLE devices (device TEXT PRIMARY KEY, profile BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE dismissed (
-        n INTEGER NOT NULL, device TEXT NOT NULL, PRIMARY KEY (n, device)
-    ) WITHOUT ROWID;
-    CREATE INDEX dismissed_by_device ON dismissed (device);
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-    """,
-)
 
 # Ops per transaction, unless one submission has more: bounds how long the first waits for the last when
 # 1 000 000 sessions are put at a clean stop, and how far the write-ahead log grows.
@@ -73,8 +54,6 @@ LAST_RETRY = 5.0
 # turn without anybody getting hold of it. With the default of 5 ms and turns of 2 ms, a commit was
 # starved for 24 s; with this it took 6 ms at the 99th percentile.
 SWITCH_INTERVAL = 50e-6
-# Seconds to wait for another program's write lock before an attempt counts as failed.
-BUSY_TIMEOUT = 0.25
 
 _Submission = tuple[tuple[Op, ...], "asyncio.Future[None]"]
 _Statement = tuple[str, "Sequence[Any]"]
@@ -132,14 +111,14 @@ class SqliteStore:
             raise StoreError(f"{self._directory} is open already in this process.")
         try:
             with contextlib.ExitStack() as undo:
-                self._lock = _lock(self._directory)
+                self._lock = lock(self._directory)
                 undo.callback(os.close, self._lock)
-                self._connection = _connect(self._directory / FILE)
+                self._connection = connect(self._directory)
                 undo.callback(self._connection.close)
-                loaded = _load(self._connection)
+                loaded = load(self._connection)
                 undo.pop_all()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(_explain(error, self._directory)) from error
+            raise StoreError(explain(error, self._directory)) from error
         self._next_n = loaded.next_n
         self._errors, self._fault = 0, None
         self._closing.clear()
@@ -239,7 +218,7 @@ class SqliteStore:
                 _execute(self._connection, statements)
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live to retry
                 self._errors += 1
-                self._fault = _explain(error, self._directory)
+                self._fault = explain(error, self._directory)
                 if is_last:
                     return StoreError(self._fault)
             else:
@@ -351,119 +330,6 @@ def _execute(connection: sqlite3.Connection, statements: list[_Statement]) -> No
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-
-
-def _lock(directory: Path) -> int:
-    """Make `directory` if need be and take it for this process; returns the descriptor to close."""
-    # Closed to other users: it holds the key and the hashes of the devices' secrets.
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise StoreError(
-            f"{directory} is in use by another server (process {holder}): stop that one, or choose"
-            " another data directory."
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Created here with the rights that SQLite will also give to the log and its index.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    return sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
-
-
-def _load(connection: sqlite3.Connection) -> Loaded:
-    """Bring the schema up to date, mark the store unclean, and read everything.
-
-    Raises:
-        StoreError: The file is not ours, or made by a newer version, or holds a broken record.
-        sqlite3.Error: It is damaged or cannot be written.
-    """
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
-    _migrate(connection)
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("UPDATE meta SET value = 0 WHERE name = 'clean'")
-    connection.execute("DELETE FROM dismissed WHERE n NOT IN (SELECT n FROM items)")
-    connection.execute("COMMIT")
-    try:
-        rows = connection.execute("SELECT record FROM items ORDER BY n")
-        records = [unpack_record(record) for (record,) in rows]
-    except BadRecord as error:
-        raise StoreError(
-            f"{FILE} holds an item that cannot be read ({error}): restore a backup."
-        ) from error
-    return Loaded(
-        records=records,
-        devices=connection.execute(
-            "SELECT device, profile FROM devices ORDER BY device"
-        ).fetchall(),
-        dismissed=connection.execute("SELECT device, n FROM dismissed ORDER BY 1, 2").fetchall(),
-        next_n=max(meta["next_n"], records[-1].n + 1 if records else 1),
-        clean=bool(meta["clean"]),
-        key=meta["key"],
-    )
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    version, application = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("user_version", "application_id")
-    )
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and application != APPLICATION_ID:
-        raise StoreError(f"{FILE} is a database of another program. Choose another data directory.")
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{FILE} was written by a newer version (schema {version}, this one knows"
-            f" {len(MIGRATIONS)}). Install that version again, or choose another data directory."
-        )
-    connection.execute("PRAGMA journal_mode = WAL")
-    if version < len(MIGRATIONS):
-        connection.execute("BEGIN IMMEDIATE")
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
-                connection.execute(statement)
-        if version == 0:
-            connection.execute(
-                "INSERT INTO meta VALUES ('next_n', 1), ('clean', 1), ('key', ?)",
-                (secrets.token_bytes(32),),
-            )
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-
-
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: "Another program holds a write lock on it: let that one finish.",
-    sqlite3.SQLITE_FULL: "The disk is full: make room on it.",
-    sqlite3.SQLITE_IOERR: "The disk or a limit on it fails: check the system's log.",
-    sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the directory and its files.",
-    sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the directory and its files.",
-    sqlite3.SQLITE_CORRUPT: "It is damaged: restore a backup.",
-    sqlite3.SQLITE_NOTADB: "It is damaged: restore a backup.",
-}
-
-
-def _explain(error: Exception, directory: Path) -> str:
-    """What `error` means for an operator."""
-    if isinstance(error, OSError):
-        return (
-            f"Cannot write in {directory} ({error.strerror}): make it writable for this user, or"
-            " choose another data directory."
-        )
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is the extended code
-    advice = _ADVICE.get(code, "This is unexpected: please report it.")
-    return f"{directory / FILE}: {error}. {advice}"
 
 
 def _call(future: asyncio.Future[None], function: Callable[..., None], *arguments: object) -> None:

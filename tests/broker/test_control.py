@@ -7,6 +7,7 @@ import stat
 import threading
 
 import pytest
+import uvloop
 
 from broker.control import (
     MAX_CONNECTIONS,
@@ -288,3 +289,15 @@ def test_what_is_dumped_is_one_line_and_loads_again():
     value = {"a": [1, "two\n", None, True, b"\x00\n", {"b": [b""]}]}
     assert b"\n" not in dumps(value)
     assert loads(dumps(value)) == value
+
+
+def test_it_serves_under_uvloop_too(path):
+    async def run():
+        server = ControlServer(path, HANDLERS)
+        await server.start()
+        assert await call(path, "echo", a=1) == {"a": 1}
+        await server.stop()
+        assert not path.exists()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

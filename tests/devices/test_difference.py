@@ -34,7 +34,7 @@ def two_windows(draw: st.DrawFn, longest: int = 16) -> tuple[list[int], list[int
 
 
 @given(two_windows())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_applying_the_difference_gives_the_new_window(
     windows: tuple[list[int], list[int], int],
 ) -> None:
@@ -43,7 +43,7 @@ def test_applying_the_difference_gives_the_new_window(
 
 
 @given(two_windows(64))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_applying_the_difference_gives_the_new_window_of_any_length(
     windows: tuple[list[int], list[int], int],
 ) -> None:
@@ -52,7 +52,7 @@ def test_applying_the_difference_gives_the_new_window_of_any_length(
 
 
 @given(two_windows())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_number_of_the_first_ops_leaves_a_valid_window(
     windows: tuple[list[int], list[int], int],
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_number_of_the_first_ops_leaves_a_valid_window(
 
 
 @given(two_windows())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_no_item_is_put_twice_nor_one_that_is_held_with_this_content(
     windows: tuple[list[int], list[int], int],
 ) -> None:
@@ -83,7 +83,7 @@ def test_no_item_is_put_twice_nor_one_that_is_held_with_this_content(
 
 
 @given(two_windows())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_as_many_items_move_as_a_longest_increasing_subsequence_leaves_over(
     windows: tuple[list[int], list[int], int],
 ) -> None:
@@ -98,7 +98,7 @@ def test_as_many_items_move_as_a_longest_increasing_subsequence_leaves_over(
 
 
 @given(two_windows())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_moves_come_first_and_puts_go_from_the_best_rank_to_the_worst(
     windows: tuple[list[int], list[int], int],
 ) -> None:

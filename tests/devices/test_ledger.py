@@ -324,7 +324,7 @@ def test_rows_worked_off_as_arrays_get_the_frames_of_the_general_way(
         push(ledger, *(old for _, old, _ in cases))
         sent.append(sorted(push(ledger, *(new for _, _, new in cases))))
     assert sent[0] == sent[1]
-    for name in ("seq", "base", "inflight", "depth", "packet_id", "_recent", "_held", "behind"):
+    for name in ("_devices", "recent", "held", "held_seq", "held_qos"):
         np.testing.assert_array_equal(getattr(ledgers[0], name), getattr(ledgers[1], name))
     for row in range(len(cases)):
         assert ledgers[0].pack(row) == ledgers[1].pack(row)

@@ -164,6 +164,23 @@ def test_a_filter_that_the_operator_gave_is_kept_though_it_is_not_permitted():
     assert profile.follow == ("internal",)
 
 
+def test_an_operator_may_replace_what_a_device_follows_with_anything_valid():
+    devices = registry(permitted=("public/#",))
+    profile = devices.enroll("a")
+    assert devices.set_follow(profile, ["internal", "x/+"]) == Changed(follow=True)
+    assert profile.follow == ("internal", "x/+")
+    assert not devices.set_follow(profile, ("internal", "x/+"))
+
+
+def test_an_operators_bad_filter_changes_nothing():
+    devices = registry()
+    profile = devices.enroll("a")
+    for wrong in (["news", "a/#/b"], ["a"] * 33):
+        with pytest.raises(ValueError, match=r"not a topic filter|at most"):
+            devices.set_follow(profile, wrong)
+    assert profile.follow == ("#",)
+
+
 def test_no_device_follows_more_than_32_filters():
     devices = registry(default_follow=())
     profile = devices.enroll("a")

@@ -237,7 +237,7 @@ def as_frames(windows: list[list[int]]) -> list[bytes]:
 
 
 @given(histories, st.randoms(use_true_random=False), st.integers(0, 40))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_lost_doubled_and_reordered_frames_never_show_a_window_that_the_server_did_not_mean(
     history: list[list[tuple[int, int]]], chance: Random, count: int
 ) -> None:
@@ -268,7 +268,7 @@ def test_lost_doubled_and_reordered_frames_never_show_a_window_that_the_server_d
         max_size=8,
     )
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_hostile_frames_leave_a_window_that_can_be_shown(frames: list[bytes]) -> None:
     replica = Replica(k=4)
     replica.receive(snapshot(5, 10, 1, 2, 3, 4))

@@ -73,3 +73,10 @@ def test_a_save_that_fails_leaves_the_last_window(file: WindowFile) -> None:
     with pytest.raises(WindowFileError):
         file.save(Snapshot(6, 1, 8, ()))
     assert file.load() == WINDOW
+
+
+@pytest.mark.parametrize("frame", [b"\xc1", bytes.fromhex("94010701 90")], ids=["none", "delta"])
+def test_another_frame_behind_a_right_checksum_is_no_window(file: WindowFile, frame: bytes) -> None:
+    file.path.write_bytes(file._head(frame) + frame)
+    with pytest.raises(WindowFileError, match="holds"):
+        file.load()

@@ -32,7 +32,8 @@ from feedgen.store import (
     StoreError,
 )
 from feedgen.store.memory import MemoryStore
-from feedgen.store.sqlite import FILE, SqliteStore
+from feedgen.store.sqlite import SqliteStore
+from feedgen.store.sqlite_file import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +122,12 @@ async def test_a_device_that_comes_back_has_dismissed_nothing(make: Make):
     loaded = await kept(make, (DropDevice("a"), PutDevice("a", b"new")))
     assert loaded.devices == [("a", b"new")]
     assert loaded.dismissed == []
+
+
+async def test_an_item_that_comes_back_is_dismissed_by_nobody(make: Make):
+    again = (Dismiss("a", 1), DropItems((1,)), PutItem(record(1)))
+    assert (await kept(make, (PutItem(record(1)),), again)).dismissed == []
+    assert (await kept(make, (Dismiss("a", 1),), again[1:])).dismissed == []
 
 
 async def test_dismissing_twice_is_dismissing_once(make: Make):
@@ -237,7 +244,7 @@ OPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(runs=st.lists(st.lists(st.tuples(st.lists(OPS), st.booleans())), min_size=1, max_size=3))
 def test_sqlite_keeps_what_memory_keeps(runs: list[list[tuple[list[Op], bool]]]):
     async def play(make: Make) -> list[tuple[object, ...]]:
@@ -406,6 +413,25 @@ async def test_closing_while_commits_fail_gives_up_and_says_so(tmp_path: Path):
     assert not loaded.clean
 
 
+async def test_a_stop_that_lost_something_is_not_clean_even_if_the_mark_could_be_written(
+    tmp_path: Path,
+):
+    store = SqliteStore(tmp_path)
+    store.open()
+    room_for_the_mark = 16_384
+    with file_size_limit((tmp_path / f"{FILE}-wal").stat().st_size + room_for_the_mark):
+        lost = store.submit((PutItem(record(1, payload=b"x" * 60_000)),))
+        await until_down(store)
+        fits = store.submit((PutDevice("a", b""),))
+        with pytest.raises(StoreError, match="disk"):
+            await store.close(clean=True)
+    assert isinstance(lost.exception(), StoreError)
+    assert fits.exception() is None
+    loaded = await run(SqliteStore(tmp_path))
+    assert loaded.devices == [("a", b"")]
+    assert not loaded.clean
+
+
 async def test_what_piled_up_behind_a_failing_commit_goes_into_few_statements(tmp_path: Path):
     store = SqliteStore(tmp_path)
     store.open()
@@ -505,11 +531,15 @@ async def test_a_file_with_a_broken_page_is_called_damaged(tmp_path: Path):
         SqliteStore(tmp_path).open()
 
 
-async def test_a_record_that_cannot_be_read_is_not_passed_over(tmp_path: Path):
+async def test_a_record_that_cannot_be_read_is_not_passed_over_and_nothing_is_changed(
+    tmp_path: Path,
+):
     await run(SqliteStore(tmp_path), (PutItem(record(1)),))
     edit(tmp_path, "UPDATE items SET record = x'c1'")
     with pytest.raises(StoreError, match="item that cannot be read"):
         SqliteStore(tmp_path).open()
+    edit(tmp_path, "DELETE FROM items")
+    assert (await run(SqliteStore(tmp_path))).clean
 
 
 async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path):

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 from devices.frames import FeedItem, Hello, Snapshot, decode_up, encode_frame
-from devices.packets import Connect, Publish, Subscribe, encode, puback
+from devices.packets import Connect, Packet, Publish, Subscribe, encode, puback
 from simulator.connection import Client, Publisher, Refused
 from simulator.fleet import DeviceSpec, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from tests.simulator.conftest import Until
+    from tests.simulator.tiny_feed import TinyFeed
+
+    Starter = Callable[[bytes | None], Awaitable[int]]
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
 
-async def test_an_item_is_published_once_the_server_has_it(feed):
+async def test_an_item_is_published_once_the_server_has_it(feed: TinyFeed) -> None:
     publisher = Publisher()
     await publisher.open_connection("127.0.0.1", feed.port)
     items = [publisher.publish("news", {"payload": f"item {n}"}) for n in range(10)]
@@ -28,7 +37,7 @@ async def test_an_item_is_published_once_the_server_has_it(feed):
     publisher.close()
 
 
-async def test_items_in_flight_fail_when_the_connection_is_lost(feed):
+async def test_items_in_flight_fail_when_the_connection_is_lost(feed: TinyFeed) -> None:
     publisher = Publisher()
     await publisher.open_connection("127.0.0.1", feed.port)
     acknowledged = publisher.publish("news", {"payload": "x"})
@@ -39,30 +48,34 @@ async def test_items_in_flight_fail_when_the_connection_is_lost(feed):
         publisher.publish("news", {"payload": "y"})
 
 
-async def test_a_refusal_names_the_client_and_the_reason(feed):
+async def test_a_refusal_names_the_client_and_the_reason(feed: TinyFeed) -> None:
     feed.refuse = 2
     with pytest.raises(Refused, match="publisher: the server does not accept this client id"):
         await Publisher().open_connection("127.0.0.1", feed.port)
 
 
-async def test_a_server_that_is_not_available_may_be_asked_again():
+async def test_a_server_that_is_not_available_may_be_asked_again() -> None:
     assert not Refused("x", 3).final
     assert Refused("x", 5).final
 
 
-async def test_a_server_that_breaks_mqtt_is_left(unused_port_server):
+async def test_a_server_that_breaks_mqtt_is_left(
+    unused_port_server: Starter,
+) -> None:
     port = await unused_port_server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(ConnectionError, match="publisher: the server breaks MQTT"):
         await Publisher().open_connection("127.0.0.1", port)
 
 
-async def test_a_server_that_hangs_up_is_a_lost_connection(unused_port_server):
+async def test_a_server_that_hangs_up_is_a_lost_connection(
+    unused_port_server: Starter,
+) -> None:
     port = await unused_port_server(None)
     with pytest.raises(ConnectionError):
         await Publisher().open_connection("127.0.0.1", port)
 
 
-async def test_packet_ids_go_round_without_zero():
+async def test_packet_ids_go_round_without_zero() -> None:
     client = Client(Connect("one", clean_session=True, keep_alive=0))
     ids = [client.next_packet_id() for _ in range(65_536)]
     assert ids[0] == ids[65_535] == 1
@@ -70,12 +83,12 @@ async def test_packet_ids_go_round_without_zero():
 
 
 @pytest_asyncio.fixture
-async def unused_port_server():
+async def unused_port_server() -> AsyncIterator[Starter]:
     """Starts servers that answer the first bytes with others, or hang up."""
     servers = []
 
     async def start(answer: bytes | None) -> int:
-        async def serve(reader, writer):
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
             if answer is not None:
                 writer.write(answer)
@@ -83,7 +96,7 @@ async def unused_port_server():
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         servers.append(server)
-        return server.sockets[0].getsockname()[1]
+        return int(server.sockets[0].getsockname()[1])
 
     yield start
     for server in servers:
@@ -103,7 +116,7 @@ class Gateway(Client):
     def connected(self) -> None:
         self.send(encode(Subscribe(self.next_packet_id(), (("u/+", 1), ("items/#", 1)))))
 
-    def received(self, packet, size: int) -> None:
+    def received(self, packet: Packet, size: int) -> None:  # noqa: ARG002 - a hook's signature
         if not isinstance(packet, Publish):
             return
         self.send(puback(packet.packet_id))
@@ -116,7 +129,7 @@ class Gateway(Client):
 
 
 @pytest_asyncio.fixture
-async def mosquitto(tmp_path: Path):
+async def mosquitto(tmp_path: Path) -> AsyncIterator[int]:
     """A mosquitto of this test's own; its port."""
     if MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")
@@ -137,7 +150,9 @@ async def mosquitto(tmp_path: Path):
 
 
 @pytest.mark.mosquitto
-async def test_a_fleet_speaks_to_a_broker_that_we_did_not_write(mosquitto, until):
+async def test_a_fleet_speaks_to_a_broker_that_we_did_not_write(
+    mosquitto: int, until: Until
+) -> None:
     gateway, publisher = Gateway(), Publisher()
     await gateway.open_connection("127.0.0.1", mosquitto)
     await publisher.open_connection("127.0.0.1", mosquitto)

@@ -1,0 +1,158 @@
+"""The file of the SQLite store: its lock, its schema, how it is read, and what its errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+from typing import TYPE_CHECKING
+
+from feedgen.items import BadRecord, unpack_record
+from feedgen.store.base import Loaded, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from feedgen.items import Record
+
+FILE = "fleetfeed.db"
+LOCK = "fleetfeed.lock"
+
+# "fltf": tells our file from any other SQLite database (and `file` could name it).
+APPLICATION_ID = 0x666C7466
+
+# Entry i leads from schema version i to i + 1. Never edit one that was released: append.
+MIGRATIONS = (
+    """
+    CREATE TABLE items (n INTEGER PRIMARY KEY, record BLOB NOT NULL);
+    CREATE TABLE devices (device TEXT PRIMARY KEY, profile BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE dismissed (
+        n INTEGER NOT NULL, device TEXT NOT NULL, PRIMARY KEY (n, device)
+    ) WITHOUT ROWID;
+    CREATE INDEX dismissed_by_device ON dismissed (device);
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+    """,
+)
+
+# Seconds to wait for another program's write lock before an attempt counts as failed.
+BUSY_TIMEOUT = 0.25
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "Another program holds a write lock on it: let that one finish.",
+    sqlite3.SQLITE_FULL: "The disk is full: make room on it.",
+    sqlite3.SQLITE_IOERR: "The disk or a limit on it fails: check the system's log.",
+    sqlite3.SQLITE_READONLY: "It cannot be written: check the rights of the directory and its files.",
+    sqlite3.SQLITE_CANTOPEN: "It cannot be opened: check the rights of the directory and its files.",
+    sqlite3.SQLITE_CORRUPT: "It is damaged: restore a backup.",
+    sqlite3.SQLITE_NOTADB: "It is damaged: restore a backup.",
+}
+
+
+def lock(directory: Path) -> int:
+    """Make `directory` if need be and take it for this process; returns the descriptor to close."""
+    # Closed to other users: it holds the key and the hashes of the devices' secrets.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreError(
+            f"{directory} is in use by another server (process {holder}): stop that one, or choose"
+            " another data directory."
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def connect(directory: Path) -> sqlite3.Connection:
+    """Open the file of `directory`, and make it if need be; for one thread at a time."""
+    path = directory / FILE
+    # Created here with the rights that SQLite will also give to the log and its index.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    return sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+
+
+def load(connection: sqlite3.Connection) -> Loaded:
+    """Bring the schema up to date, mark the store unclean, and read everything.
+
+    Raises:
+        StoreError: The file is not ours, or made by a newer version, or holds a broken record.
+        sqlite3.Error: It is damaged or cannot be written.
+    """
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
+    _migrate(connection)
+    # One transaction: a store that cannot be read stays marked as it was.
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM dismissed WHERE n NOT IN (SELECT n FROM items)")
+    devices = connection.execute("SELECT device, profile FROM devices ORDER BY device").fetchall()
+    dismissed = connection.execute("SELECT device, n FROM dismissed ORDER BY device, n").fetchall()
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    records = _records(connection)
+    connection.execute("UPDATE meta SET value = 0 WHERE name = 'clean'")
+    connection.execute("COMMIT")
+    return Loaded(
+        records=records,
+        devices=devices,
+        dismissed=dismissed,
+        next_n=max(meta["next_n"], records[-1].n + 1 if records else 1),
+        clean=bool(meta["clean"]),
+        key=meta["key"],
+    )
+
+
+def _records(connection: sqlite3.Connection) -> list[Record]:
+    rows = connection.execute("SELECT record FROM items ORDER BY n")
+    try:
+        return [unpack_record(record) for (record,) in rows]
+    except BadRecord as error:
+        raise StoreError(
+            f"{FILE} holds an item that cannot be read ({error}): restore a backup."
+        ) from error
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version, application = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("user_version", "application_id")
+    )
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"{FILE} is a database of another program. Choose another data directory.")
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{FILE} was written by a newer version (schema {version}, this one knows"
+            f" {len(MIGRATIONS)}). Install that version again, or choose another data directory."
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    if version < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        if version == 0:
+            connection.execute(
+                "INSERT INTO meta VALUES ('next_n', 1), ('clean', 1), ('key', ?)",
+                (secrets.token_bytes(32),),
+            )
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+
+
+def explain(error: Exception, directory: Path) -> str:
+    """What `error` means for an operator."""
+    if isinstance(error, OSError):
+        return (
+            f"Cannot write in {directory} ({error.strerror}): make it writable for this user, or"
+            " choose another data directory."
+        )
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is the extended code
+    advice = _ADVICE.get(code, "This is unexpected: please report it.")
+    return f"{directory / FILE}: {error}. {advice}"
