@@ -353,10 +353,9 @@ class Connection(asyncio.Protocol):
         assert self.identity is not None
         kind = self.lane.rules.topic(self.identity, packet.topic)
         if kind is Topic.FOREIGN:
-            if self.foreign is None and not self.subscribed:
-                self.lane.hand_over(self)
-            if self.foreign is not None:
-                return self._forward(raw)
+            if self.foreign is not None or (not self.subscribed and self.lane.hand_over(self)):
+                self._forward(raw)
+                return
         if packet.retain and kind is not Topic.FOREIGN:
             # Nothing on the feed's topics is ever retained; the message itself counts.
             self.lane.counters.dropped["retain_flag"] += 1
@@ -439,7 +438,8 @@ class Connection(asyncio.Protocol):
         own = [access.is_own_feed(self.identity, name) for name, _ in packet.filters]
         feed = [access.is_feed_filter(name) for name, _ in packet.filters]
         if not any(feed) and not self.subscribed and self.lane.hand_over(self):
-            return self._forward(raw)
+            self._forward(raw)
+            return
         codes = []
         for (_, qos), mine in zip(packet.filters, own, strict=True):
             if not mine:
