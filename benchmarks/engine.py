@@ -111,7 +111,9 @@ def conditions(rows: int, repeats: int) -> list[Figure]:
     publish(engine, records("a/b", [float(i) for i in range(40)]))
     work(engine)
     where = (("model", ("m1", "m2", "m3")), ("region", tuple(f"r{i}" for i in range(0, 50, 2))))
-    wide, collapse, gone = [], [], []
+    wide: list[float] = []
+    collapse: list[float] = []
+    gone: list[float] = []
     for turn in range(repeats):
         for changes, times in (({"where": where}, wide), ({"collapse": "key"}, collapse)):
             (record,) = records("a/b", [1000.0 + turn])

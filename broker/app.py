@@ -33,7 +33,7 @@ def run(config: Config) -> int:
 
 
 def _allow_files() -> None:
-    """Takes as many open files as the system grants: a device needs two."""
+    """Takes as many open files as the system grants: a connection needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

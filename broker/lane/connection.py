@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -46,6 +44,7 @@ from devices.packets import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
 
     from broker.lane.handover import Foreign
@@ -92,7 +91,12 @@ class Feed(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """The server's end of one TCP connection."""
+    """The server's end of one TCP connection.
+
+    Args:
+        lane: Where it belongs.
+        sock: Its socket, which the transport owns and closes.
+    """
 
     __slots__ = (
         "_decoder",
@@ -116,7 +120,7 @@ class Connection(asyncio.Protocol):
         "will",
     )
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, sock: socket.socket) -> None:
         self.lane = lane
         self.transport: asyncio.Transport = None  # type: ignore[assignment] # set when made
         self.peer: tuple[str, int] = ("", 0)
@@ -137,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._partial = False
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
-        self._socket: socket.socket | None = None
+        self._socket = sock
 
     # ---- asyncio.Protocol
 
@@ -206,7 +210,6 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         """The connection is gone."""
         self._decoder = None
-        self.release_sender()
         if self.closed_for is None:
             self.closed_for = "lost"
         self.lane.lost(self)
@@ -257,31 +260,20 @@ class Connection(asyncio.Protocol):
 
         It may only be called while the transport has nothing waiting. So the transport is told to
         pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
-        The socket is a duplicate, as the transport may close its own at any time and the system give
-        the number to another connection.
+        Once the transport is closed the socket object has no descriptor any more and refuses.
         """
-        plain = self.transport.get_extra_info("socket")
         self.transport.set_write_buffer_limits(high=0)
-        if plain is None or self.transport.get_extra_info("ssl_object") is not None:
-            return self._send_by_transport
-        try:
-            self._socket = socket.socket(fileno=os.dup(plain.fileno()))
-        except OSError:
-            return self._send_by_transport
-        self._socket.setblocking(False)
-        return self._socket.send
+        if self.transport.get_extra_info("ssl_object") is None:
+            return self._socket.send
+        return self._send_by_transport
 
     def _send_by_transport(self, packet: bytes) -> int:
         self.transport.write(packet)
         return len(packet)
 
     def release_sender(self) -> None:
-        """Gives up what `sender` returned."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-            if self.closed_for is None:
-                self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
+        """Everything goes through the transport again."""
+        self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
 
     # ---- Acknowledgements
 
@@ -352,10 +344,11 @@ class Connection(asyncio.Protocol):
     def _on_publish(self, packet: Publish, raw: bytes) -> None:
         assert self.identity is not None
         kind = self.lane.rules.topic(self.identity, packet.topic)
-        if kind is Topic.FOREIGN:
-            if self.foreign is not None or (not self.subscribed and self.lane.hand_over(self)):
-                self._forward(raw)
-                return
+        if kind is Topic.FOREIGN and (
+            self.foreign is not None or (not self.subscribed and self.lane.hand_over(self))
+        ):
+            self._forward(raw)
+            return
         if packet.retain and kind is not Topic.FOREIGN:
             # Nothing on the feed's topics is ever retained; the message itself counts.
             self.lane.counters.dropped["retain_flag"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from typing import TYPE_CHECKING, Protocol
 
 from broker.lane.connection import Connection
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 _TICK = 0.1
 _BUCKETS = 10
 _BACKLOG = 4096
+_ACCEPTS = 64
+_ACCEPT_PAUSE = 0.5
 _SESSION_LIFE = 7 * 86_400.0
 """Seconds that a persistent session without a subscription outlives its connection."""
 
@@ -97,7 +100,7 @@ class Lane:
         self._buckets: list[set[Connection]] = [set() for _ in range(_BUCKETS)]
         self._open = 0
         self._beat = 0
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
         self._paying: list[Connection] = []
@@ -113,17 +116,58 @@ class Lane:
             OSError: The address cannot be bound.
         """
         self.tick = self._loop.time()
-        self._server = await self._loop.create_server(
-            lambda: Connection(self), host, port, backlog=_BACKLOG
-        )
+        family, _, _, _, address = (
+            await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )[0]
+        self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener, self._accept)
         self._timer = self._loop.call_later(_TICK, self._on_tick)
-        address = self._server.sockets[0].getsockname()
-        return str(address[0]), int(address[1])
+        bound = self._listener.getsockname()
+        return str(bound[0]), int(bound[1])
+
+    def _accept(self) -> None:
+        """Takes the connections that wait.
+
+        Not through the loop's own server, which keeps the sockets to itself: frames are sent on
+        them directly (`Connection.sender`).
+        """
+        assert self._listener is not None
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors or memory: leave the others in the backlog for a moment.
+                self.counters.dropped["accept_failed"] += 1
+                logger.warning("cannot take a connection: %s", error.strerror)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again)
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = asyncio.ensure_future(self._take(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener, self._accept)
+
+    async def _take(self, sock: socket.socket) -> None:
+        """Makes a connection of an accepted socket."""
+        try:
+            await self._loop.connect_accepted_socket(lambda: Connection(self, sock), sock)
+        except OSError:
+            sock.close()  # gone before it began
 
     async def stop(self) -> None:
         """Closes the port and every connection."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         if self._timer is not None:
             self._timer.cancel()
         for bucket in self._buckets:
