@@ -19,12 +19,17 @@ _ONE_PUT = b"\x91\x92"  # an array of one op, an array of two: rank and item
 UINT_SIZES = (1, 2, 3, 5)
 """Bytes of a msgpack unsigned integer of each class: fixint, uint8, uint16, uint32."""
 
+_UINT_LIMITS = np.array((0x80, 0x100, 0x10000))
 _UINT_HEADS = (b"", b"\xcc", b"\xcd", b"\xce")
 
 
 def uint_class(values: NDArray[np.integer]) -> NDArray[np.int8]:
     """The class (index into `UINT_SIZES`) of the shortest msgpack form of each value."""
-    return np.searchsorted((0x80, 0x100, 0x10000), values, side="right").astype(np.int8)
+    return np.searchsorted(_UINT_LIMITS, values, side="right").astype(np.int8)
+
+
+def _class_of(value: int) -> int:
+    return 0 if value < 0x80 else 1 if value < 0x100 else 2 if value < 0x10000 else 3
 
 
 def _put_uint(
@@ -61,8 +66,8 @@ def put_deltas(
     Returns:
         What follows the topic name of each row's PUBLISH packet, all of one length.
     """
-    epoch_class = int(uint_class(epoch[:1])[0])
-    seq_class = int(uint_class(seq[:1])[0])
+    epoch_class = _class_of(int(epoch[0]))
+    seq_class = _class_of(int(seq[0]))
     at = 0 if packet_id is None else 2
     head_length = (
         at + len(_DELTA) + UINT_SIZES[epoch_class] + UINT_SIZES[seq_class] + len(_ONE_PUT) + 1

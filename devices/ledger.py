@@ -327,10 +327,40 @@ class Ledger(LedgerRows):
         items: ItemSource,
         now: float,
     ) -> list[Batch]:
-        """One put of one item for each row."""
-        forms = items[slot]
+        """One put of one item for each row: booked for all together, encoded by length and form."""
         qos = self._qos(state, slots.priority(slot))
+        acked = qos > 0
         state["seq"] += 1
+        state["base"] = state["seq"]
+        state["head"] = (state["head"] + 1) % self.ring
+        state["depth"] = np.minimum(state["depth"] + 1, self.max_inflight)
+        state["behind"] = False
+        state["last_qos"] = qos
+        state["packet_id"] = np.where(
+            acked, state["packet_id"] % _PACKET_IDS + 1, state["packet_id"]
+        )
+        state["waiting_since"][state["inflight"] == 0] = now
+        state["inflight"] += acked
+        at = rows * self.ring + state["head"]
+        self.put_windows(at, target)
+        np.put(self.held_seq, at, state["seq"])
+        np.put(self.held_qos, at, qos)
+        recent = rows.astype(np.int64) * self.recent_length + state["recent_at"]
+        np.put(self.recent, recent, slots.number(slot))
+        state["recent_at"] = (state["recent_at"] + 1) % (RECENT_WINDOWS * state["k"].astype("u2"))
+        self.put_state(rows, state)
+        return self._encode_puts(rows, state, rank, at, qos, items[slot])
+
+    def _encode_puts(
+        self,
+        rows: Rows,
+        state: Records,
+        rank: NDArray[np.intp],
+        at: Rows,
+        qos: NDArray[np.int8],
+        forms: ItemForms,
+    ) -> list[Batch]:
+        """The frames of booked puts, those of one length, form and QoS together."""
         kind = (
             (uint_class(state["epoch"]) << 6)
             | (uint_class(state["seq"]) << 4)
@@ -338,52 +368,31 @@ class Ledger(LedgerRows):
             | (state["clock"].view(np.int8) << 1)
             | (state["payload_max"] < forms.full_size)
         ).astype(np.uint8)
-        if (kind == kind[0]).all():
-            return [self._push_alike(rows, state, target, rank, slot, forms, int(kind[0]), now)]
+        first = int(kind[0])
+        if (kind == first).all():
+            return [self._encode_alike(rows, state, rank, at, forms, first)]
         batches = []
         for value in np.flatnonzero(np.bincount(kind)).tolist():
             part = np.flatnonzero(kind == value)
             batches.append(
-                self._push_alike(
-                    rows[part], state[part], target[part], rank[part], slot, forms, value, now
-                )
+                self._encode_alike(rows[part], state[part], rank[part], at[part], forms, value)
             )
         return batches
 
-    def _push_alike(
+    def _encode_alike(
         self,
         rows: Rows,
         state: Records,
-        target: Windows,
         rank: NDArray[np.intp],
-        slot: int,
+        at: Rows,
         forms: ItemForms,
         kind: int,
-        now: float,
     ) -> Batch:
-        """One put of one item in one form, in frames of one length; `seq` is the new one already."""
+        """Frames of one length."""
         qos = kind >> 2 & 3
-        seq = state["seq"]
-        state["base"] = seq
-        state["head"] = (state["head"] + 1) % self.ring
-        state["depth"] = np.minimum(state["depth"] + 1, self.max_inflight)
-        state["behind"] = False
-        state["last_qos"] = qos
-        packet_id = None
-        if qos:
-            packet_id = state["packet_id"] = state["packet_id"] % _PACKET_IDS + 1
-            state["waiting_since"][state["inflight"] == 0] = now
-            state["inflight"] += 1
-        at = rows * self.ring + state["head"]
-        self.put_windows(at, target)
-        np.put(self.held_seq, at, seq)
-        np.put(self.held_qos, at, qos)
-        recent = rows.astype(np.int64) * self.recent_length + state["recent_at"]
-        np.put(self.recent, recent, slots.number(slot))
-        state["recent_at"] = (state["recent_at"] + 1) % (RECENT_WINDOWS * state["k"].astype("u2"))
-        self.put_state(rows, state)
         item = forms.encoded(clock=bool(kind & 2), brief=bool(kind & 1))
-        tails = put_deltas(state["epoch"], seq, rank, item, packet_id)
+        packet_id = state["packet_id"] if qos else None
+        tails = put_deltas(state["epoch"], state["seq"], rank, item, packet_id)
         if qos:
             kept = state["keep"]
             if kept.all():

@@ -59,9 +59,16 @@ MAX_OWED = 4096
 MAX_RECEIVED = 4096
 """QoS 2 packet ids that one client may leave unreleased; one that has more is broken and closed."""
 
+_LINGER = 10.0
+"""Seconds that a closed connection has for taking what was written before."""
+
 
 class Feed(Protocol):
     """What a connection needs of the service."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether publishers should be read no further."""
 
     def item(self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None]) -> None:
         """Takes an item; `done` is called when it is durable, or refused."""
@@ -100,8 +107,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_decoder",
+        "_kept",
         "_owed",
-        "_partial",
         "_reading",
         "_socket",
         "ack_queue",
@@ -138,7 +145,7 @@ class Connection(asyncio.Protocol):
         self.seen = lane.tick
         self.silent_limit = lane.connect_timeout
         self._decoder: Decoder | None = Decoder(role="server", max_packet=lane.max_packet)
-        self._partial = False
+        self._kept = 0  # bytes of a packet whose rest is still to come
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
         self._socket = sock
@@ -162,7 +169,9 @@ class Connection(asyncio.Protocol):
             and len(data) == 4
             and data[0] == 0x40
             and data[1] == 2
-            and not self._partial
+            and (data[2] or data[3])
+            and not self._kept
+            and self.foreign is None
         ):
             # A PUBACK alone, what devices send most: to be worked off together with all others.
             if not queue:
@@ -180,7 +189,7 @@ class Connection(asyncio.Protocol):
             packets = decoder.feed(data)
         except MalformedPacket as error:
             packets, broken = error.packets, error
-        self._partial = not packets or sum(len(raw) for _, raw in packets) != len(data)
+        self._kept += len(data) - sum(len(raw) for _, raw in packets)
         for packet, raw in packets:
             if self.closed_for is not None:
                 return
@@ -234,6 +243,7 @@ class Connection(asyncio.Protocol):
             self.lane.counters.closed[reason] += 1
         self.lane.ending(self)
         self.transport.close()
+        self.seen, self.silent_limit = self.lane.tick, _LINGER
 
     def abort(self, reason: str) -> None:
         """Ends the connection at once, dropping what is still to be written."""
@@ -251,7 +261,12 @@ class Connection(asyncio.Protocol):
         """Reads again."""
         if not self._reading and self.closed_for is None and len(self._owed) <= MAX_OWED // 2:
             self._reading = True
+            self.seen = self.lane.tick
             self.transport.resume_reading()
+
+    def silent_too_long(self, now: float) -> bool:
+        """Whether the client should have been heard by now; not if nobody listened."""
+        return now - self.seen > self.silent_limit and (self._reading or self.closed_for is not None)
 
     # ---- Frames
 
@@ -262,6 +277,8 @@ class Connection(asyncio.Protocol):
         pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
         Once the transport is closed the socket object has no descriptor any more and refuses.
         """
+        if self.foreign is not None:
+            return self._send_by_transport  # amqtt writes there too
         self.transport.set_write_buffer_limits(high=0)
         if self.transport.get_extra_info("ssl_object") is None:
             return self._socket.send
@@ -358,6 +375,8 @@ class Connection(asyncio.Protocol):
         if kind is Topic.ITEM:
             channel = packet.topic[len(self.lane.rules.items) :]
             self.lane.feed.item(channel, packet.payload, dup=packet.dup, done=done)
+            if self.lane.feed.congested:
+                self.lane.pause(self)
         elif kind is Topic.UP:
             assert self.identity.device is not None
             self.lane.feed.up(self.identity.device, packet.payload, self, done)

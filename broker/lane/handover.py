@@ -9,6 +9,7 @@ CONNACK that it answers is swallowed when the lane had already sent one.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from amqtt.adapters import StreamReaderAdapter, WriterAdapter
@@ -75,7 +76,8 @@ class Foreign:
         self._rules = rules
         self._reader = asyncio.StreamReader()
         self._reader.set_transport(connection.transport)
-        self._reader.feed_data(encode(connect))
+        # The lane watches over the keep-alive: amqtt sees neither pings nor what the feed takes.
+        self._reader.feed_data(encode(replace(connect, keep_alive=0)))
         self.reader = StreamReaderAdapter(self._reader)
         self.writer = _Writer(connection, swallow=_CONNACK_BYTES if answered else 0)
 

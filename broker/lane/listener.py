@@ -29,6 +29,8 @@ _ACCEPTS = 64
 _ACCEPT_PAUSE = 0.5
 _SESSION_LIFE = 7 * 86_400.0
 """Seconds that a persistent session without a subscription outlives its connection."""
+_SWEEP = 3600.0
+"""Seconds between two looks for such sessions."""
 
 
 class Host(Protocol):
@@ -103,6 +105,7 @@ class Lane:
         self._listener: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
+        self._sweep_at = 0.0
         self._paying: list[Connection] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -187,8 +190,13 @@ class Lane:
         self._timer = self._loop.call_later(_TICK, self._on_tick)
         self._beat = (self._beat + 1) % _BUCKETS
         now = self.tick
+        if self._paused and not self.feed.congested:
+            self.resume_all()
+        if now > self._sweep_at:
+            self._sweep_at = now + _SWEEP
+            self.forget_sessions()
         for connection in list(self._buckets[self._beat]):
-            if now - connection.seen > connection.silent_limit:
+            if connection.silent_too_long(now):
                 waiting = connection.connect is None
                 connection.abort("connect_timeout" if waiting else "keep_alive")
 
