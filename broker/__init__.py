@@ -5,5 +5,6 @@ loads both into amqtt, `amqtt_seam` is the one file that knows amqtt's inside, `
 command line of a running server, `config` is the one validated model of all settings, and `cli` is the
 composition root: it alone may import every package, lazily.
 
-May import: `feedgen`, `devices`, amqtt, uvloop, pydantic, typer and rich; `simulator` in `cli` alone.
+May import: `feedgen`, `devices`, numpy, amqtt, uvloop, pydantic, typer and rich; in `commands`, which
+are the command line's, also paho-mqtt, msgpack and `simulator`.
 """

@@ -73,7 +73,7 @@ async def _serve(config: Config) -> int:
     )
     await stop.wait()
     await broker.shutdown()
-    return 0
+    return plugin.exit_code()
 
 
 def _broker_config(config: Config) -> dict[str, object]:

@@ -174,13 +174,6 @@ class LimitSettings(_Section):
         description="Items waiting for the store or the engine above which the server stops "
         "reading from publishers.",
     )
-    max_keep_alive: int = Field(
-        default=65_535,
-        ge=10,
-        le=65_535,
-        description="Seconds: the longest MQTT keep-alive. A client that asks for none is held "
-        "to this one.",
-    )
 
 
 class RankingSettings(_Section):

@@ -16,7 +16,7 @@ class Counters:
         items: Items by outcome (`received`, `new`, `update`, `retract`, `unchanged`, `stale`).
         rejected: Refused items by reason.
         frames: Frames and what is in them (`sent`, `resent`, `acked`, `snapshots`, `puts`, `removes`,
-            `moves`, `bytes`), `oversize` pairs of item and device, items barred as `poison`.
+            `moves`, `bytes`).
         up: Up messages by kind.
         dropped: Anything else that was not carried out, by reason.
         closed: Connections closed by the server, by reason.

@@ -34,7 +34,6 @@ class Live:
         due: When a resumed session that stays silent counts as holding nothing; 0 if not waiting.
         away_since: When its connection ended.
         c: The number of its connection that its hello named.
-        stalled: Whether it has not acknowledged for too long.
     """
 
     profile: Profile
@@ -50,7 +49,6 @@ class Live:
     due: float = 0.0
     away_since: float = 0.0
     c: int | None = None
-    stalled: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +61,7 @@ class Shelf:
         sends: By row, what sends a packet at once and says how much of it went (`Connection.sender`).
         topics: By row, the length-prefixed topic name.
         acks: PUBACKs to work off, as row << 16 | packet id.
+        stalled: Devices that have not acknowledged for long.
     """
 
     ledger: Ledger
@@ -70,6 +69,7 @@ class Shelf:
     sends: list[Callable[[bytes], int]] = field(default_factory=list)
     topics: list[bytes] = field(default_factory=list)
     acks: list[int] = field(default_factory=list)
+    stalled: int = 0
 
     def put(self, row: int, live: Live) -> None:
         """A device takes a row."""
@@ -80,6 +80,10 @@ class Shelf:
         self.lives[row] = live
         self.topics[row] = live.topic
         self.sends[row] = nowhere
+
+    def forget_acks(self, row: int) -> None:
+        """Drops PUBACKs that were not worked off."""
+        self.acks[:] = [ack for ack in self.acks if ack >> 16 != row]
 
     def drop(self, row: int) -> None:
         """A device leaves its row."""

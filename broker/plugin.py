@@ -31,6 +31,7 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from broker.amqtt_seam import Amqtt
 from broker.config_layers import load
 from broker.server import Server
+from feedgen.store.base import StoreError
 
 if TYPE_CHECKING:
     from amqtt.broker import BrokerContext
@@ -87,9 +88,18 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
         return load(path, os.environ, self.config.settings)
 
     async def on_broker_pre_shutdown(self) -> None:
-        """Closes the port, keeps every position."""
-        if self.server is not None:
+        """Closes the port, keeps every position. A failure is kept: amqtt would swallow it."""
+        if self.server is None:
+            return
+        try:
             await self.server.stop()
+        except StoreError as error:
+            self.failure = error
+            logger.critical("what was not yet stored is lost: %s", error)
+
+    def exit_code(self) -> int:
+        """0 unless something failed."""
+        return 0 if self.failure is None else 1
 
     async def authenticate(self, *, session: Session) -> bool | None:
         """Yes to the clients that the lane authenticated before it handed them on."""

@@ -120,6 +120,7 @@ class Service:
         self._deferred: dict[str, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._watch_at = 0.0
         self._publish_records(loaded.records)
 
     # ---- Life
@@ -136,15 +137,15 @@ class Service:
         if self._timer is not None:
             self._timer.cancel()
         await self.lane.stop()
+        self._take_acks()
         for live in list(self.lives.values()):
             self._pack(live)
-        ops = [PutDevice(profile.device, profile.pack()) for profile in self._worth_keeping()]
-        if self.store.up:
-            self.store.submit(ops)
+        kept = [profile for profile in self.registry if profile.session is not None]
+        self._unsaved |= {
+            profile.device: [] for profile in kept if profile.device not in self._unsaved
+        }
+        self._save_now()
         await self.store.close(clean=True)
-
-    def _worth_keeping(self) -> Iterable[Profile]:
-        return (profile for profile in self.registry if profile.session is not None)
 
     def now(self) -> float:
         """Unix seconds; never less than before."""
@@ -183,7 +184,7 @@ class Service:
                 self._schedule()
             done()
             if not self.congested:
-                self.lane.resume_all()
+                self.lane.resume_paused()
 
         future.add_done_callback(durable)
 
@@ -221,6 +222,8 @@ class Service:
     def _work(self) -> None:
         """One turn of work; comes back while there is more."""
         self._scheduled = False
+        if self._stopping:
+            return
         until = self._loop.time() + _SLICE
         if self._unsaved:
             self._save_now()
@@ -371,15 +374,14 @@ class Service:
         live = self.lives.get(connection.identity.device)
         if live is None or live.connection is not connection:
             return
+        self._take_acks()
         connection.ack_queue = None
         shelf, row = self.shelves[live.seat.shelf], live.seat.row
-        shelf.acks[:] = [ack for ack in shelf.acks if ack >> 16 != row]
         shelf.ledger.disconnect(row)
         shelf.sends[row] = nowhere
         live.connection = None
         live.position = None
         live.due = 0.0
-        live.stalled = False
         live.away_since = self._loop.time()
         if not shelf.ledger.keep[row]:
             live.qos = None
@@ -447,9 +449,13 @@ class Service:
         return live
 
     def _unseat(self, live: Live) -> None:
-        shelf = self.shelves[live.seat.shelf]
-        shelf.ledger.detach(live.seat.row)
-        shelf.drop(live.seat.row)
+        """Takes a device's row away; nothing of it may reach the row's next device."""
+        shelf, row = self.shelves[live.seat.shelf], live.seat.row
+        if live.connection is not None:
+            live.connection.ack_queue = None
+        shelf.forget_acks(row)
+        shelf.ledger.detach(row)
+        shelf.drop(row)
         self.engine.unseat(live.seat)
         self.lives.pop(live.profile.device, None)
 
@@ -461,6 +467,7 @@ class Service:
     def _reseat(self, live: Live) -> Live:
         """Moves a device to the shelf of its new window length."""
         connection, qos, hello = live.connection, live.qos, live.said_hello
+        self._take_acks()
         self._pack(live)
         self._unseat(live)
         moved = self._seat(live.profile)
@@ -643,6 +650,8 @@ class Service:
                 self.engine.change(
                     live.seat, k=live.profile.k, capacity=self._capacity(live.profile)
                 )
+            for reason in changed.refused:
+                self.counters.dropped[f"hello_{reason}"] += 1
             if changed:
                 self._fit(live)
                 self._save(live.profile)
@@ -766,9 +775,11 @@ class Service:
                 "total": len(self.registry),
                 "with_row": len(self.lives),
                 "subscribed": sum(int(s.ledger.attached.sum()) for s in self.shelves),
+                "stalled": sum(s.stalled for s in self.shelves),
             },
             "items": len(self.catalog),
             "store": {"up": self.store.up, "pending": self.store.pending},
+            "engine": dict(self.engine.counters),
             "counters": self.counters.as_dict(),
         }
 
@@ -811,7 +822,9 @@ class Service:
             elif live.answered_at + self.config.feed.hello_interval <= now:
                 del self._deferred[device]
                 self._settle_soon(live)
-        self._watch(now)
+        if now >= self._watch_at:
+            self._watch_at = now + 1.0
+            self._watch(now)
 
     def _expire(self) -> None:
         """Items that are over leave every feed and the store."""
@@ -842,13 +855,26 @@ class Service:
                     live.position = (0, 0)
                 self._settle_soon(live)
         for shelf in self.shelves:
-            ledger = shelf.ledger
-            waiting = np.flatnonzero(ledger.inflight[: len(shelf.lives)] > 0).astype(np.int32)
-            for row in ledger.stalled(waiting, now - feed.stall_close).tolist():
-                live = shelf.lives[row]
-                if live is not None and live.connection is not None:
-                    live.connection.abort("stalled")
+            self._watch_acknowledgements(shelf, now)
             self._renew_epochs(shelf)
+        self.lane.forget_sessions()
+
+    def _watch_acknowledgements(self, shelf: Shelf, now: float) -> None:
+        """Counts who has not acknowledged for long, and closes who has not for too long."""
+        ledger, feed = shelf.ledger, self.config.feed
+        waiting = np.flatnonzero(ledger.inflight[: len(shelf.lives)]).astype(np.int32)
+        connected = waiting[ledger.attached[waiting]]
+        stalled = ledger.stalled(connected, now - feed.stall_after)
+        shelf.stalled = len(stalled)
+        for row in ledger.stalled(stalled, now - feed.stall_close).tolist():
+            live = shelf.lives[row]
+            if live is not None and live.connection is not None:
+                logger.info(
+                    "closing %s: no acknowledgement for %.0f s",
+                    live.profile.device,
+                    feed.stall_close,
+                )
+                live.connection.abort("stalled")
 
     def _renew_epochs(self, shelf: Shelf) -> None:
         """A sequence number never wraps: long before, a new epoch begins."""

@@ -346,7 +346,6 @@ class Engine:
             stale += job.stale
         state.channels.discard(state.item(index).channel, index)
         state.columns.retire(index)
-        state.columns.hold(index)
         state.version += 1
         number = int(state.columns.contest[index])
         if not number:

@@ -47,7 +47,6 @@ class ItemColumns:
 
     __slots__ = (
         "_free",
-        "_held",
         "_resting",
         "alive",
         "base",
@@ -76,7 +75,6 @@ class ItemColumns:
         self.alive[0] = True  # an empty place needs no taking out
         self.records: list[Record | None] = [None] * capacity
         self._free = list(range(capacity - 1, 0, -1))
-        self._held: NDArray[np.int32] = np.zeros(capacity, np.int32)
         # (stamp at which its last job ended, index)
         self._resting: deque[tuple[int, int]] = deque()
 
@@ -110,16 +108,9 @@ class ItemColumns:
         self.alive[index] = False
         self.records[index] = None
 
-    def hold(self, index: int) -> None:
-        """Keep a retired index from being reused: one more job takes it out of windows."""
-        self._held[index] += 1
-
     def release(self, indices: Iterable[int], stamp: int) -> None:
-        """Undo one `hold` of each of `indices`; the job ended at `stamp`."""
-        for index in indices:
-            self._held[index] -= 1
-            if not self._held[index]:
-                self._resting.append((stamp, index))
+        """Note that the job which took retired `indices` out of windows ended at `stamp`."""
+        self._resting += [(stamp, index) for index in indices]
 
     def reuse(self, before: int) -> None:
         """Free the retired indices whose last job ended before the stamp `before`.
@@ -160,7 +151,6 @@ class ItemColumns:
             "contest",
             "special",
             "alive",
-            "_held",
         ):
             column = getattr(self, name)
             setattr(self, name, np.concatenate((column, np.zeros_like(column))))

@@ -34,7 +34,8 @@ class Job:
         rank: `BACKGROUND` to `URGENT`; the highest goes first.
         stamp: when the job was made.
         channels: whose followers are concerned.
-        stale: retired items that this job takes out, held until it ends.
+        stale: retired items that this job takes out; each is in one job that was not cancelled, and
+            its index is not reused before that ends.
         cancelled: a newer job does all that this one would have.
         skipped: rows to begin after, going round; where the job left off that this one replaces.
             Else rows at the end of a large audience would never see an item that changes often.

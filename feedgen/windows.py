@@ -313,10 +313,13 @@ def _falling(keys: Keys) -> NDArray[np.int64]:
 
 
 def _mixed_ties(keys: Keys, places: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Return the rows in which an item held and a new one have equal keys, side by side."""
+    """Return the rows in which an item held and a new one have equal keys.
+
+    Of the equal, `_falling` puts the new ones right after those held.
+    """
     fresh = places >= width
     equal = (keys[:, 1:] == keys[:, :-1]) & (keys[:, 1:] != EMPTY)
-    equal &= fresh[:, 1:] != fresh[:, :-1]
+    equal &= fresh[:, 1:] > fresh[:, :-1]
     return np.flatnonzero(equal.any(axis=1))
 
 

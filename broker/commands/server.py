@@ -82,7 +82,7 @@ def _run(config: "Config") -> int:
 
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long it runs.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it runs.")] = 60.0,
     devices: Annotated[int, typer.Option(min=1, max=20_000, help="How many devices.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same fleet.")] = 1,
     as_json: shell.AsJson = False,

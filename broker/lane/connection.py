@@ -66,10 +66,6 @@ _LINGER = 10.0
 class Feed(Protocol):
     """What a connection needs of the service."""
 
-    @property
-    def congested(self) -> bool:
-        """Whether publishers should be read no further."""
-
     def item(self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None]) -> None:
         """Takes an item; `done` is called when it is durable, or refused."""
 
@@ -77,6 +73,10 @@ class Feed(Protocol):
         self, device: str, payload: bytes, connection: Connection, done: Callable[[], None]
     ) -> None:
         """Takes an up message of a device; `done` is called when it has been carried out."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether publishers should be read no further."""
 
     def barrier(self, done: Callable[[], None]) -> None:
         """Calls `done` when everything taken so far is durable."""
@@ -266,7 +266,9 @@ class Connection(asyncio.Protocol):
 
     def silent_too_long(self, now: float) -> bool:
         """Whether the client should have been heard by now; not if nobody listened."""
-        return now - self.seen > self.silent_limit and (self._reading or self.closed_for is not None)
+        return now - self.seen > self.silent_limit and (
+            self._reading or self.closed_for is not None
+        )
 
     # ---- Frames
 

@@ -191,7 +191,7 @@ class Lane:
         self._beat = (self._beat + 1) % _BUCKETS
         now = self.tick
         if self._paused and not self.feed.congested:
-            self.resume_all()
+            self.resume_paused()
         if now > self._sweep_at:
             self._sweep_at = now + _SWEEP
             self.forget_sessions()
@@ -347,11 +347,12 @@ class Lane:
         if connection not in self._paused:
             connection.resume_reading()
 
-    def resume_all(self) -> None:
+    def resume_paused(self) -> None:
         """The store has caught up."""
-        paused, self._paused = self._paused, set()
-        for connection in paused:
-            connection.resume_reading()
+        if self._paused:
+            paused, self._paused = self._paused, set()
+            for connection in paused:
+                connection.resume_reading()
 
     @staticmethod
     def new_client_id() -> str:

@@ -126,7 +126,9 @@ def test_a_new_item_is_one_put() -> None:
     assert (put.rank, put.item.n) == (0, 2)
 
 
-def test_at_most_max_inflight_frames_are_unacknowledged_and_the_next_is_the_net_difference() -> None:
+def test_at_most_max_inflight_frames_are_unacknowledged_and_the_next_is_the_net_difference() -> (
+    None
+):
     ledger = ledger_of(1)
     for newest in range(1, 8):
         push(ledger, [slot(n) for n in range(newest, 0, -1)])
@@ -503,5 +505,3 @@ LedgerAndReplica.TestCase.settings = settings(
     max_examples=120, stateful_step_count=40, deadline=None
 )
 TestLedgerAndReplicaConverge = LedgerAndReplica.TestCase
-
-

@@ -290,6 +290,29 @@ def test_a_burst_of_urgent_items_that_are_over_leaves_no_feed_empty(bench):
     assert bench.engine.window(seat) == lasting[::-1]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_window_is_found_however_deep_below_what_is_for_others(bench, channels):
+    there, here = (("region", ("us",)),), (("region", ("ca",)),)
+    deep = [bench.record(f"c/{at % channels}", at=at, where=here) for at in range(20)]
+    others = [bench.record(f"c/{at % channels}", at=at, where=there) for at in range(20, 900)]
+    bench.publish(*others, *deep)
+    seat, other = bench.seat(region="ca"), bench.seat(region="us")
+    bench.run_dry()
+    assert bench.engine.window(seat) == [record.n for record in deep[:11:-1]]
+    assert bench.engine.window(other) == [record.n for record in others[:-9:-1]]
+
+
+def test_what_a_busy_channel_hides_deep_down_still_comes_before_what_a_quiet_one_has(bench):
+    there = (("region", ("us",)),)
+    quiet = [bench.record("quiet", at=at) for at in range(20)]
+    deep = [bench.record("busy", at=at) for at in range(20, 40)]
+    others = [bench.record("busy", at=at, where=there) for at in range(40, 140)]
+    bench.publish(*quiet, *others, *deep)
+    seat = bench.seat(region="ca")
+    bench.run_dry()
+    assert bench.engine.window(seat) == [record.n for record in deep[:11:-1]]
+
+
 # Dismissals
 
 
@@ -476,6 +499,7 @@ def test_indices_of_items_that_are_over_are_used_again(bench):
     for _ in range(300):
         n = bench.add()
         bench.update(n, at=1)
+        bench.update(n, at=2)  # the job of the first update is never done
         bench.run_dry()
         bench.retract(n)
         bench.run_dry()
