@@ -857,7 +857,6 @@ class Service:
         for shelf in self.shelves:
             self._watch_acknowledgements(shelf, now)
             self._renew_epochs(shelf)
-        self.lane.forget_sessions()
 
     def _watch_acknowledgements(self, shelf: Shelf, now: float) -> None:
         """Counts who has not acknowledged for long, and closes who has not for too long."""

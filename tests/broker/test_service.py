@@ -353,7 +353,7 @@ async def test_a_dismissed_item_leaves_and_never_returns(served: Served) -> None
     delta = await device.delta()
     assert delta.ops == (Remove(1),)
     await served.publish(item("a", "boring, but corrected"))
-    await other.shows("boring, but corrected", "good")
+    await other.shows("good", "boring, but corrected")
     assert served.window("kitchen") == ["good"]
     await device.peer.leave()
     again = await served.subscribed("kitchen")

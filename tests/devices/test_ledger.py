@@ -298,8 +298,7 @@ def two_windows(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
     old = [slot(n, draw(versions), n % 4) for n in draw(numbers)]
     if draw(st.booleans()):
         rank = draw(st.integers(0, len(old)))
-        new = old[:rank] + [slot(20)] + old[rank:]
-        new = new[:k]
+        new = [*old[:rank], slot(20), *old[rank:]][:k]
     else:
         new = [slot(n, draw(versions), n % 4) for n in draw(numbers)]
     return k, old, new
@@ -338,6 +337,7 @@ class Device:
     def __init__(self, row: int, k: int, *, persistent: bool) -> None:
         self.row, self.k, self.persistent = row, k, persistent
         self.replica = Replica(k=k)
+        self.saved = self.replica.state()
         self.down: deque[tuple[int, bytes]] = deque()
         self.up: deque[bytes | int] = deque()
         self.connected = False
@@ -464,11 +464,15 @@ class LedgerAndReplica(RuleBasedStateMachine):
         device.connected = False
         self.ledger.disconnect(row)
 
-    @rule(row=st.integers(0, 2), seq=st.integers(0, 4))
-    def the_device_goes_back_to_what_it_had_saved(self, row: int, seq: int) -> None:
+    @rule(row=st.integers(0, 2))
+    def the_device_saves_its_state(self, row: int) -> None:
+        self.devices[row].saved = self.devices[row].replica.state()
+
+    @rule(row=st.integers(0, 2))
+    def the_device_loses_power_and_goes_back_to_what_it_had_saved(self, row: int) -> None:
         device = self.devices[row]
         if not device.connected:
-            device.replica = Replica(k=device.k)
+            device.replica = Replica.from_state(device.saved)
 
     @rule(clean=st.booleans())
     def the_server_restarts(self, clean: bool) -> None:
