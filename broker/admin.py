@@ -174,7 +174,7 @@ class Offline:
         store = SqliteStore(self._config.data)
         loaded = store.open()
         try:
-            registry = load_registry(self._config, loaded.devices, clean=True)
+            registry, _ = load_registry(self._config, loaded.devices, clean=True)
             devices = Devices(registry, loaded.key, _StoreKeeper(store))
             command = devices.commands().get(do)
             if command is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from broker.config import Config
     from broker.plugin import FeedPlugin
+
+_GC_THRESHOLD = 20_000
 
 
 def run(config: Config) -> int:
@@ -64,6 +67,11 @@ async def _serve(config: Config) -> int:
         await broker.shutdown()
         raise plugin.failure
     assert plugin.server is not None
+    # What is there now stays: the collector need not walk it again, and what comes and goes with
+    # connections and items has no cycles worth walking for every few hundred objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 20)
     host, port = plugin.server.address
     shown = f"[{host}]" if ":" in host else host
     registration = "open" if config.open_mode else "closed"

@@ -16,6 +16,7 @@ from devices.profile import Profile
 from devices.registry import Registry
 from feedgen.engine import Engine
 from feedgen.ranking.value import Settings as RankingSettings
+from feedgen.store.base import PutDevice
 from feedgen.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Server:
         config = self.config
         loaded = self.store.open()
         try:
-            self.registry = load_registry(config, loaded.devices, clean=loaded.clean)
+            self.registry, self._outdated = load_registry(
+                config, loaded.devices, clean=loaded.clean
+            )
             engine = Engine(
                 landmark=time.time(),
                 settings=RankingSettings(
@@ -85,13 +88,18 @@ class Server:
                 connect_timeout=limits.connect_timeout,
                 write_buffer=limits.write_buffer,
             )
-            self.service.join(self.lane)
             self.address = await self.lane.start(config.host, config.port)
         except BaseException:
-            await self.store.close(clean=False)
+            # Nobody was sent anything: what was kept at the last stop still holds.
+            await self.store.close(clean=loaded.clean)
             raise
+        self.service.join(self.lane)
         self._control = ControlServer(config.data / SOCKET_NAME, handlers(self, loaded.key))
-        await self._control.start()
+        try:
+            await self._control.start()
+        except BaseException:
+            await self._stop()
+            raise
         logger.info(
             "%d items, %d devices read; the last run ended %s",
             len(loaded.records),
@@ -102,11 +110,22 @@ class Server:
     async def stop(self) -> None:
         """Closes the port and keeps every position."""
         await self._control.stop()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Before the store may say that its positions hold, those that do not are taken out."""
+        profiles = map(self.registry.get, self._outdated)
+        self.store.submit([PutDevice(p.device, p.pack()) for p in profiles if p is not None])
         await self.service.stop()
 
 
-def load_registry(config: Config, devices: Iterable[tuple[str, bytes]], *, clean: bool) -> Registry:
-    """The registry as it was stored; positions only count after a clean end."""
+def load_registry(
+    config: Config, devices: Iterable[tuple[str, bytes]], *, clean: bool
+) -> tuple[Registry, list[str]]:
+    """The registry as it was stored, and the devices whose stored positions do not hold.
+
+    Positions only count after a clean end.
+    """
     feed = config.feed
     registry = Registry(
         open_mode=config.open_mode,
@@ -115,9 +134,11 @@ def load_registry(config: Config, devices: Iterable[tuple[str, bytes]], *, clean
         schema=None if feed.attributes is None else frozenset(feed.attributes),
         prefix=feed.prefix,
     )
+    outdated = []
     for device, packed in devices:
         profile = Profile.unpack(device, packed)
-        if not clean:
+        if not clean and profile.session is not None:
             profile.session = None
+            outdated.append(device)
         registry.restore(profile)
-    return registry
+    return registry, outdated

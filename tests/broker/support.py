@@ -461,7 +461,9 @@ class ServerProcess(Target):
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line.startswith("fleetfeed: listening on "), self.log.read_text()
+        if not line.startswith("fleetfeed: listening on "):
+            self.kill()
+            raise AssertionError(self.log.read_text())
         self.address = host, int(line.split()[3].rpartition(":")[2])
         return self
 
