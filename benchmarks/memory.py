@@ -55,8 +55,8 @@ async def fill(devices: int) -> tuple[float, float, float]:
     for number in range(devices):
         profile = registry.enroll(f"device-{number:07d}")
         assert profile is not None
-        live = service._seat(profile)  # noqa: SLF001 (what a first SUBSCRIBE does)
-        service.shelves[live.seat.shelf].ledger.begin_epoch(live.seat.row, 1)
+        live = service.roster.seat(profile)
+        service.roster.ledger(live).begin_epoch(live.seat.row, 1)
         if number % 100_000 == 0:
             progress(f"{number} of {devices} devices seated")
     spent = (time.process_time() - began) / devices

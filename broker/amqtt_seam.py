@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from amqtt.broker import Broker, BrokerContext
+    from amqtt.session import Session
 
     from broker.lane.handover import Foreign
 
@@ -39,20 +40,21 @@ class Amqtt:
         session = self._context.get_session(client_id)
         return session is not None and not session.clean_session
 
-    def admit(self, client_id: str) -> None:
-        """The lane has authenticated this client, which is about to be handed on."""
-        self._admitted.add(client_id)
-
-    def is_admitted(self, client_id: str | None) -> bool:
-        """Whether the lane has authenticated this client."""
-        return client_id in self._admitted
+    def is_admitted(self, session: Session) -> bool:
+        """Whether the lane has authenticated the client of this session."""
+        # Not by its id, under which anybody may come by another listener of amqtt's; nor by its
+        # address, which stays that of the first connection when a session is resumed.
+        return session.password in self._admitted
 
     async def serve(self, foreign: Foreign) -> None:
-        """Serves a handed-on connection until it ends."""
+        """Serves a handed-on connection, of a client that the lane has authenticated, until it ends."""
+        self._admitted.add(foreign.token)
         try:
             await self._broker.external_connected(foreign.reader, foreign.writer, LISTENER)
         except (asyncio.IncompleteReadError, ConnectionError):
             return  # the client left in the middle of a packet
+        finally:
+            self._admitted.discard(foreign.token)
 
 
 def external_listener() -> dict[str, object]:

@@ -103,7 +103,7 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
 
     async def authenticate(self, *, session: Session) -> bool | None:
         """Yes to the clients that the lane authenticated before it handed them on."""
-        return True if self._amqtt.is_admitted(session.client_id) else None
+        return True if self._amqtt.is_admitted(session) else None
 
     async def topic_filtering(
         self,

@@ -447,7 +447,7 @@ class Connection(asyncio.Protocol):
         assert self.identity is not None
         access = self.lane.rules
         if self.foreign is not None:
-            self.foreign.subscribe(packet, raw)
+            self.foreign.forward(raw)  # amqtt asks `FeedPlugin.topic_filtering`
             return
         own = [access.is_own_feed(self.identity, name) for name, _ in packet.filters]
         feed = [access.is_feed_filter(name) for name, _ in packet.filters]
@@ -479,7 +479,7 @@ class Connection(asyncio.Protocol):
 
     def _on_disconnect(self, _packet: Disconnect, raw: bytes) -> None:
         if self.foreign is not None:
-            self.foreign.forward(raw)
+            self.foreign.disconnect(raw)
         self.close("disconnect", keep_will=False)
 
     _HANDLERS: ClassVar[Mapping[type[Packet], Callable[[Connection, Any, bytes], None]]] = {

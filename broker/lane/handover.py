@@ -9,23 +9,23 @@ CONNACK that it answers is swallowed when the lane had already sent one.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from amqtt.adapters import StreamReaderAdapter, WriterAdapter
 
-from devices.packets import Connect, Subscribe, encode
+from devices.packets import Connect, encode
 
 if TYPE_CHECKING:
     import ssl
 
     from broker.lane.connection import Connection
-    from broker.lane.rules import Rules
 
 _CONNACK_BYTES = 4
 
-_UNGRANTABLE = "#/refused"
-"""No filter of MQTT: amqtt answers 0x80 for it, in its place among the others of a SUBSCRIBE."""
+_GRACE = 0.1
+"""Seconds that amqtt has for what came before DISCONNECT."""
 
 
 class _Writer(WriterAdapter):
@@ -63,21 +63,31 @@ class Foreign:
 
     Args:
         connection: The client's connection.
-        rules: What lies within the feed.
         connect: Its CONNECT, less a will that the lane keeps.
         answered: Whether the client has had its CONNACK.
+
+    Attributes:
+        token: Stands in the place of the client's password, which is none of amqtt's business: by it
+            amqtt's session is known to be that of a client that the lane has authenticated.
     """
 
-    __slots__ = ("_reader", "_rules", "reader", "writer")
+    __slots__ = ("_last", "_left", "_reader", "_stays", "reader", "token", "writer")
 
-    def __init__(
-        self, connection: Connection, rules: Rules, connect: Connect, *, answered: bool
-    ) -> None:
-        self._rules = rules
+    def __init__(self, connection: Connection, connect: Connect, *, answered: bool) -> None:
+        self.token = secrets.token_hex(16)
+        self._stays = not connect.clean_session
+        self._last = b""  # DISCONNECT, once the client has sent it
+        self._left = False
         self._reader = asyncio.StreamReader()
         self._reader.set_transport(connection.transport)
-        # The lane watches over the keep-alive: amqtt sees neither pings nor what the feed takes.
-        self._reader.feed_data(encode(replace(connect, keep_alive=0)))
+        replayed = replace(
+            connect,
+            # The lane watches over it: amqtt sees neither pings nor what the feed takes.
+            keep_alive=0,
+            username=connect.client_id if connect.username is None else connect.username,
+            password=self.token.encode(),
+        )
+        self._reader.feed_data(encode(replayed))
         self.reader = StreamReaderAdapter(self._reader)
         self.writer = _Writer(connection, swallow=_CONNACK_BYTES if answered else 0)
 
@@ -85,15 +95,27 @@ class Foreign:
         """Passes one packet on as it came."""
         self._reader.feed_data(raw)
 
-    def subscribe(self, packet: Subscribe, raw: bytes) -> None:
-        """Passes a SUBSCRIBE on; filters within the feed are refused."""
-        filters = tuple(
-            (_UNGRANTABLE if self._rules.is_feed_filter(name) else name, qos)
-            for name, qos in packet.filters
-        )
-        unchanged = filters == packet.filters
-        self.forward(raw if unchanged else encode(Subscribe(packet.packet_id, filters)))
+    def disconnect(self, raw: bytes) -> None:
+        """Passes DISCONNECT on, upon which amqtt ends by itself.
+
+        Upon DISCONNECT, and upon the end of the stream, amqtt drops what it has not worked off:
+        mosquitto_pub's one message at QoS 0, for example. So it gets a moment; but not where a
+        session stays, as whatever comes for it meanwhile would be sent to nobody. An end of the
+        stream right behind DISCONNECT would make amqtt miss that as well, and publish the will.
+        """
+        self._last = raw
+        if self._stays:
+            self.finish()
+        else:
+            asyncio.get_running_loop().call_later(_GRACE, self.finish)
+
+    def finish(self) -> None:
+        """Passes DISCONNECT on now, if it is still to come."""
+        if self._last and not self._left:
+            self._left = True
+            self._reader.feed_data(self._last)
 
     def eof(self) -> None:
         """The client is gone."""
-        self._reader.feed_eof()
+        if not self._last:
+            self._reader.feed_eof()

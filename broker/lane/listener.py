@@ -53,10 +53,7 @@ class Foreigners(Protocol):
         """Whether amqtt keeps a session for this client."""
 
     def serve(self, foreign: Foreign) -> Awaitable[None]:
-        """Serves a handed-on connection until it ends."""
-
-    def admit(self, client_id: str) -> None:
-        """The lane has authenticated this client, which is about to be handed on."""
+        """Serves a handed-on connection, of a client that the lane has authenticated, until it ends."""
 
 
 class Lane:
@@ -107,6 +104,7 @@ class Lane:
         self._paused: set[Connection] = set()
         self._sweep_at = 0.0
         self._paying: list[Connection] = []
+        self._foreign: dict[str, Foreign] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -305,9 +303,11 @@ class Lane:
         self.counters.connections["handed_over"] += 1
         self._host.disconnected(connection)
         connection.release_sender()
-        self._foreigners.admit(connect.client_id)
-        foreign = Foreign(connection, self.rules, connect, answered=answered)
-        connection.foreign = foreign
+        former = self._foreign.get(connect.client_id)
+        if former is not None:
+            former.finish()
+        foreign = Foreign(connection, connect, answered=answered)
+        self._foreign[connect.client_id] = connection.foreign = foreign
         task = asyncio.ensure_future(self._foreigners.serve(foreign))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._foreign_ended(connection, done))
@@ -315,11 +315,15 @@ class Lane:
 
     def _foreign_ended(self, connection: Connection, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
+        assert connection.connect is not None
+        client_id = connection.connect.client_id
+        if self._foreign.get(client_id) is connection.foreign:
+            del self._foreign[client_id]
         if not task.cancelled() and task.exception() is not None:
             self.counters.dropped["amqtt_error"] += 1
             logger.warning(
                 "amqtt ended the connection of %r with %s",
-                connection.identity and connection.identity.client_id,
+                client_id,
                 type(task.exception()).__name__,
             )
         connection.close("closed_by_amqtt")

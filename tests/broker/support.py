@@ -409,18 +409,7 @@ class Served(Target):
 
     async def at_rest(self) -> None:
         """Wait until nothing is left to be worked out or answered."""
-        service = self.server.service
-
-        def busy() -> bool:
-            return (
-                service.engine.busy
-                or service._scheduled
-                or service._acks_scheduled
-                or bool(service._durable or service._settling or service._unsaved)
-                or service.store.pending > 0
-            )
-
-        await eventually(busy, lambda found: not found)
+        await eventually(lambda: self.server.service.idle)
 
     def call(self, do: str, **args: Any) -> Any:
         """A command through the control socket; to be awaited in a thread."""

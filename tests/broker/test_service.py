@@ -425,8 +425,8 @@ async def test_a_device_that_stops_reading_holds_up_nobody_and_converges_later(
     await fine.subscribe()
     await fine.frame()
     stuck.peer.pause_reading()
-    ledger = served.server.service.shelves[0].ledger
-    row = served.server.service.lives["stuck"].seat.row
+    ledger = served.server.service.roster.shelves[0].ledger
+    row = served.server.service.roster._lives["stuck"].seat.row
     count = 0
     # Until socket and buffer are full; each content is new, so nothing can be left out.
     while not ledger.blocked[row]:
@@ -449,7 +449,7 @@ async def test_a_device_that_never_acknowledges_is_closed(serve: Serve) -> None:
     await device.subscribe()
     await device.publish()
     service = served.server.service
-    service.shelves[0].ledger.waiting_since[service.lives["kitchen"].seat.row] -= 2
+    service.roster.shelves[0].ledger.waiting_since[service.roster._lives["kitchen"].seat.row] -= 2
     await device.peer.expect_closed()
     assert served.count("closed", "stalled") == 1
 

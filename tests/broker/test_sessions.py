@@ -306,7 +306,7 @@ async def test_unsubscribing_ends_the_feed_of_a_persistent_session(serve: Serve)
     await device.peer.ping()
     await device.peer.leave()
     again = await served.device("kitchen", clean=False)
-    assert served.server.service.lives["kitchen"].due == 0
+    assert served.server.service.roster._lives["kitchen"].due == 0
     await again.peer.ping()
 
 
@@ -380,7 +380,7 @@ async def test_a_device_that_was_away_for_long_resumes_where_it_was(serve: Serve
     await served.publish(item("a", "held"))
     device = await served.subscribed("kitchen")
     await device.peer.leave()
-    lives = served.server.service.lives
+    lives = served.server.service.roster._lives
     await eventually(lambda: lives["kitchen"].connection is None)
     lives["kitchen"].away_since -= 60
     await eventually(lambda: "kitchen" not in lives)

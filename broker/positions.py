@@ -1,0 +1,294 @@
+"""Where devices stand in their feeds: subscriptions, hellos, the answers to them, epochs.
+
+A device is sent frames once it is subscribed and its position is settled: once the ledger has taken its
+word for what it holds, and the store knows of its epoch (PROTOCOL.md, how the server answers a position).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from devices.ledger import Answer
+from devices.packets import REFUSED
+from feedgen.engine import shelf_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.config import FeedSettings
+    from broker.counters import Counters
+    from broker.lane.connection import Connection
+    from broker.lane.session import Session
+    from broker.profiles import Profiles
+    from broker.roster import Live, Roster, Shelf
+    from broker.sending import Sending
+    from devices.frames import Hello
+    from devices.profile import Profile
+    from devices.registry import Registry
+    from feedgen.engine import Engine
+
+_EPOCH_ZERO = 1_767_225_600
+"""2026-01-01 in Unix seconds: where the hours count that name a first epoch (PROTOCOL.md, frames)."""
+
+_MAX_EPOCH = 2**32 - 2**16
+"""No server of ours gets here: a device that claims more is not believed, and holds nothing."""
+
+_SEQ_LIMIT = 2**32 - 2**20
+"""A device whose sequence number passes this gets a new epoch."""
+
+
+class Positions:
+    """The subscriptions and positions of all devices with a row.
+
+    Args:
+        feed: The settings of the feed.
+        roster: The devices.
+        registry: What hellos change.
+        engine: Their feeds.
+        profiles: Stores epochs and subscriptions.
+        sending: Sends what a settled device lacks.
+        counters: What was refused is counted here.
+        now: Unix seconds, never less than before.
+        clean: Whether the last run of the server ended in order.
+        wake: Called when there are positions to settle.
+    """
+
+    def __init__(
+        self,
+        *,
+        feed: FeedSettings,
+        roster: Roster,
+        registry: Registry,
+        engine: Engine,
+        profiles: Profiles,
+        sending: Sending,
+        counters: Counters,
+        now: Callable[[], float],
+        clean: bool,
+        wake: Callable[[], None],
+    ) -> None:
+        self._feed = feed
+        self._roster = roster
+        self._registry = registry
+        self._engine = engine
+        self._profiles = profiles
+        self._sending = sending
+        self._counters = counters
+        self._now = now
+        self._clean = clean
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._settling: list[Live] = []
+        self._deferred: dict[str, None] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are positions to settle."""
+        return bool(self._settling)
+
+    # ---- Connections
+
+    def session_present(self, connection: Connection, session: Session | None) -> bool:
+        """Whether state of a persistent session is at hand.
+
+        After a restart that was not clean the frames in flight are lost: the session is new to its
+        client, though its subscription is kept for those that never subscribe again.
+        """
+        if session is not None:
+            return True
+        profile = self._roster.profile_of(connection)
+        return profile is not None and profile.subscribed is not None and self._clean
+
+    def connected(self, connection: Connection) -> None:
+        """The client has its CONNACK: a persistent session gets what is unacknowledged again."""
+        profile = self._roster.profile_of(connection)
+        if profile is None or profile.subscribed is None:
+            return
+        assert connection.connect is not None
+        if connection.connect.clean_session:
+            self._end_subscription(profile)
+            return
+        live = self._roster.enlist(connection)
+        if live is None:
+            return
+        live.qos = profile.subscribed
+        connection.subscribed = True
+        live.due = self._loop.time() + self._feed.hello_wait
+        self._sending.resend(live, connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        """The client's connection has ended, or was handed on."""
+        live = self._roster.live_of(connection)
+        if live is not None:
+            self._sending.take_acks()
+            self._roster.disconnect(live)
+
+    # ---- Subscriptions
+
+    def subscribe(self, connection: Connection, qos: int) -> int:
+        """Subscribes the connection's device to its frames; the SUBACK code.
+
+        SUBSCRIBE without a hello before it says "I hold nothing".
+        """
+        live = self._roster.enlist(connection)
+        if live is None:
+            self._counters.dropped["unknown_device"] += 1
+            return REFUSED
+        live.qos = qos
+        connection.subscribed = True
+        assert connection.connect is not None
+        if not connection.connect.clean_session and live.profile.subscribed != qos:
+            live.profile.subscribed = qos
+            self._profiles.save(live.profile)
+        if live.position is None or not live.said_hello:
+            live.position = (0, 0)
+        self._settle_soon(live)
+        return qos
+
+    def unsubscribe(self, connection: Connection) -> None:
+        """Ends the subscription."""
+        live = self._roster.enlist(connection)
+        if live is None:
+            return
+        live.qos = live.position = None
+        connection.subscribed = False
+        self._roster.ledger(live).detach(live.seat.row)
+        if live.profile.subscribed is not None:
+            self._end_subscription(live.profile)
+
+    def _end_subscription(self, profile: Profile) -> None:
+        """The persistent subscription is over, and with it what was in flight."""
+        profile.subscribed = None
+        self._profiles.save(profile)
+        live = self._roster.get(profile.device)
+        if live is not None:
+            live.qos = None
+            self._roster.ledger(live).forget_inflight(live.seat.row)
+
+    # ---- Hellos
+
+    def hello(self, live: Live, hello: Hello) -> None:
+        """A position, and perhaps what the device can take."""
+        position = (hello.epoch, hello.seq)
+        if hello.epoch > _MAX_EPOCH:
+            self._counters.dropped["hello_bad_epoch"] += 1
+            position = (0, 0)
+        if hello.options is not None:
+            live.c = hello.options.c
+            changed = self._registry.apply_hello(live.profile, hello.options)
+            if changed.k or changed.budget:
+                position = (0, 0)
+            if changed.k and shelf_of(live.profile.k) != live.seat.shelf:
+                self._sending.take_acks()
+                live = self._roster.reseat(live)
+            elif changed.k or changed.budget:
+                self._engine.change(
+                    live.seat, k=live.profile.k, capacity=self._roster.capacity(live.profile)
+                )
+            for reason in changed.refused:
+                self._counters.dropped[f"hello_{reason}"] += 1
+            if changed:
+                self._roster.fit(live)
+                self._profiles.save(live.profile)
+        repeated = live.said_hello and live.answered_at > float("-inf")
+        live.said_hello = True
+        live.position = position
+        if live.qos is None:
+            return
+        early = live.answered_at + self._feed.hello_interval > self._loop.time()
+        if repeated and early:
+            self._counters.up["hello_deferred"] += 1
+            self._deferred[live.profile.device] = None
+        else:
+            self._settle_soon(live)
+
+    def tick(self, now: float) -> None:
+        """Answers hellos that came too soon after the last, once their time has come."""
+        for device in list(self._deferred):
+            live = self._roster.get(device)
+            if live is None or live.position is None:
+                del self._deferred[device]
+            elif live.answered_at + self._feed.hello_interval <= now:
+                del self._deferred[device]
+                self._settle_soon(live)
+
+    def watch(self, live: Live, now: float) -> None:
+        """A resumed session that stays silent for too long counts as holding nothing."""
+        if live.due and live.due < now:
+            if live.position is None:
+                live.position = (0, 0)
+            self._settle_soon(live)
+
+    # ---- Settling
+
+    def _settle_soon(self, live: Live) -> None:
+        live.due = 0.0
+        self._settling.append(live)
+        self._wake()
+
+    def settle_all(self) -> None:
+        """Answers the positions that devices stated, all of one shelf together."""
+        settling, self._settling = self._settling, []
+        due: list[set[int]] = [set() for _ in self._roster.shelves]
+        for live in settling:
+            if not self._roster.holds(live):
+                continue
+            if not self._engine.filled(live.seat):
+                self._settling.append(live)
+            elif self._settle(live):
+                due[live.seat.shelf].add(live.seat.row)
+        for index, rows in enumerate(due):
+            if rows:
+                self._sending.push(index, np.fromiter(rows, np.int32, len(rows)))
+
+    def _settle(self, live: Live) -> bool:
+        """Takes a device's word for its position; whether its row is to be pushed now."""
+        position = live.position
+        if position is None or live.qos is None or live.connection is None or live.saving:
+            return False
+        ledger, row = self._roster.ledger(live), live.seat.row
+        if not live.proven:
+            known = max(live.profile.epoch, position[0])
+            self._begin_epoch(live, known + 1 if known else self._hours())
+            return False
+        answer = ledger.answer(row, *position)
+        if answer is Answer.AHEAD:
+            self._begin_epoch(live, position[0] + 1)
+            return False
+        live.position = None
+        live.answered_at = self._loop.time()
+        ledger.attach(row, min(live.qos, live.profile.max_qos))
+        return True
+
+    def _hours(self) -> int:
+        return max(1, int(self._now() - _EPOCH_ZERO) // 3600)
+
+    def _begin_epoch(self, live: Live, epoch: int) -> None:
+        """Starts a new epoch, once the store knows of it."""
+        live.saving = True
+        live.profile.epoch = epoch
+        ledger = self._roster.ledger(live)
+        ledger.detach(live.seat.row)
+
+        def durable() -> None:
+            current = self._roster.get(live.profile.device)
+            if current is None:
+                return
+            current.saving, current.proven = False, True
+            self._roster.ledger(current).begin_epoch(current.seat.row, epoch)
+            if current.position is None:
+                current.position = (0, 0)
+            if current.connection is not None and current.qos is not None:
+                self._settle_soon(current)
+
+        self._profiles.save(live.profile, durable)
+
+    def renew_epochs(self, shelf: Shelf) -> None:
+        """A sequence number never wraps: long before, a new epoch begins."""
+        for row in np.flatnonzero(shelf.ledger.seq > _SEQ_LIMIT).tolist():
+            live = shelf.lives[row]
+            if live is not None and not live.saving:
+                self._begin_epoch(live, live.profile.epoch + 1)

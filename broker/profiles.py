@@ -1,0 +1,60 @@
+"""Profiles on their way to the store: all that changed in one turn of work go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feedgen.store.base import DropDevice, PutDevice
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from devices.profile import Profile
+    from devices.registry import Registry
+    from feedgen.store.base import Op, Store
+
+
+class Profiles:
+    """Stores profiles, and says when they are durable.
+
+    Args:
+        registry: Where the profiles are; one that is not there any more is dropped from the store.
+        store: Where they go.
+        wake: Called when there is something to flush.
+    """
+
+    def __init__(self, registry: Registry, store: Store, wake: Callable[[], None]) -> None:
+        self._registry = registry
+        self._store = store
+        self._wake = wake
+        self._unsaved: dict[str, list[Callable[[], None]]] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._unsaved)
+
+    def save(self, profile: Profile, then: Callable[[], None] | None = None) -> None:
+        """Stores a profile with the next flush; `then` is called when it is durable."""
+        waiting = self._unsaved.setdefault(profile.device, [])
+        if then is not None:
+            waiting.append(then)
+        self._wake()
+
+    def flush(self) -> None:
+        """Hands the store all profiles that wait."""
+        unsaved, self._unsaved = self._unsaved, {}
+        ops: list[Op] = []
+        for device in unsaved:
+            profile = self._registry.get(device)
+            ops.append(DropDevice(device) if profile is None else PutDevice(device, profile.pack()))
+
+        def durable(future: asyncio.Future[None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return  # the store has closed: nobody is told, so nobody relies on it
+            for waiting in unsaved.values():
+                for then in waiting:
+                    then()
+
+        self._store.submit(ops).add_done_callback(durable)

@@ -1,0 +1,162 @@
+"""The last step of the data path: changed rows to frames on sockets, and PUBACKs back to the ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+from operator import call, itemgetter
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from broker.item_forms import ItemForms
+from devices.packets import as_duplicate, remaining_length
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker.counters import Counters
+    from broker.lane.connection import Connection
+    from broker.roster import Live, Shelf
+    from devices.ledger import Batch
+    from devices.ledger_rows import Rows
+    from feedgen.engine import Engine
+
+_T = TypeVar("_T")
+
+
+class Sending:
+    """Frames out, acknowledgements in, for all shelves.
+
+    Args:
+        shelves: The devices.
+        engine: Their feeds.
+        counters: Frames are counted here.
+    """
+
+    def __init__(self, shelves: Sequence[Shelf], engine: Engine, counters: Counters) -> None:
+        self.forms = ItemForms()
+        self._shelves = shelves
+        self._engine = engine
+        self._frames = counters.frames
+        self._loop = asyncio.get_running_loop()
+        self._acks_scheduled = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether PUBACKs wait to be worked off."""
+        return self._acks_scheduled
+
+    def push(self, shelf_index: int, rows: Rows) -> None:
+        """Sends these rows what brings them towards their feeds."""
+        shelf = self._shelves[shelf_index]
+        ready = shelf.ledger.ready[rows]
+        if not ready.all():
+            shelf.ledger.behind[rows[~ready]] = True
+            rows = rows[ready]
+        if not len(rows):
+            return
+        target = self._engine.slots(shelf_index, rows)
+        for batch in shelf.ledger.push(rows, target, self.forms, self._loop.time()):
+            self._write(shelf, batch)
+
+    def _write(self, shelf: Shelf, batch: Batch) -> None:
+        """Sends frames: fixed header, topic, tail."""
+        rows = batch.rows.tolist()
+        topics, sends = _pick(rows, shelf.topics), _pick(rows, shelf.sends)
+        heads = _HEADS[batch.qos]
+        packets = [
+            (
+                heads[size]
+                if (size := len(topic) + len(tail)) < _HEAD_TABLE
+                else _head(batch.qos, size)
+            )
+            + topic
+            + tail
+            for topic, tail in zip(topics, batch.tails, strict=True)
+        ]
+        size = sum(map(len, packets))
+        sent: list[int] = []
+        while len(sent) < len(packets):
+            at = len(sent)
+            try:
+                sent.extend(map(call, sends[at:], packets[at:]))
+            except OSError:
+                sent.append(0)  # no room, or the connection is about to be lost
+        if sum(sent) != size:
+            self._write_rest(shelf, rows, packets, sent)
+        frames = self._frames
+        frames["sent"] += len(batch.tails)
+        frames["bytes"] += size
+        frames["snapshots"] += batch.snapshots
+        frames["puts"] += batch.puts
+        frames["removes"] += batch.removes
+        frames["moves"] += batch.moves
+
+    def _write_rest(
+        self, shelf: Shelf, rows: list[int], packets: list[bytes], sent: list[int]
+    ) -> None:
+        """Leaves what a socket did not take to its transport, which pauses the connection."""
+        for row, packet, count in zip(rows, packets, sent, strict=True):
+            live = shelf.lives[row]
+            if count < len(packet) and live is not None and live.connection is not None:
+                live.connection.transport.write(packet[count:])
+
+    def push_row(self, live: Live) -> None:
+        """Sends one device what brings it towards its feed."""
+        self.push(live.seat.shelf, np.array([live.seat.row], np.int32))
+
+    def resend(self, live: Live, connection: Connection) -> None:
+        """Sends again, with DUP and the same packet ids, what is unacknowledged (MQTT 3.1.1, 4.4)."""
+        ledger = self._shelves[live.seat.shelf].ledger
+        assert connection.session is not None
+        releasing = connection.session.releasing
+        for frame in ledger.unacknowledged(live.seat.row):
+            if frame.packet_id in releasing:
+                continue
+            packet = _head(frame.qos, len(live.topic) + len(frame.tail)) + live.topic + frame.tail
+            connection.transport.write(as_duplicate(packet))
+            self._frames["resent"] += 1
+
+    def schedule_acks(self) -> None:
+        """PUBACKs are about to stand in a shelf's queue."""
+        if not self._acks_scheduled:
+            self._acks_scheduled = True
+            self._loop.call_soon(self.take_acks)
+
+    def take_acks(self) -> None:
+        """Works off the PUBACKs that have come."""
+        self._acks_scheduled = False
+        for index, shelf in enumerate(self._shelves):
+            if not shelf.acks:
+                continue
+            acks = np.array(shelf.acks, np.int64)
+            shelf.acks.clear()
+            self._frames["acked"] += len(acks)
+            rows = (acks >> 16).astype(np.int32)
+            due = shelf.ledger.acknowledge(
+                rows, (acks & 0xFFFF).astype(np.uint16), self._loop.time()
+            )
+            if len(due):
+                self.push(index, due)
+
+    def released(self, connection: Connection, packet_id: int) -> None:
+        """A QoS 2 frame is complete (PUBCOMP): from here on as a PUBACK."""
+        if connection.ack_queue is not None:
+            self.schedule_acks()
+            connection.ack_queue.append(connection.row_key | packet_id)
+
+
+def _pick(rows: list[int], column: list[_T]) -> Sequence[_T]:
+    """The entries of these rows."""
+    return itemgetter(*rows)(column) if len(rows) > 1 else [column[rows[0]]]
+
+
+_HEAD_TABLE = 16_384
+
+
+def _head(qos: int, length: int) -> bytes:
+    """The fixed header of a PUBLISH (MQTT 3.1.1, 3.3.1)."""
+    return bytes((0x30 | qos << 1,)) + remaining_length(length)
+
+
+_HEADS = [[_head(qos, length) for length in range(_HEAD_TABLE)] for qos in range(3)]
