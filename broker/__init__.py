@@ -1,7 +1,9 @@
 """The server: connections, the one data path from PUBLISH to frame, operations, the command line.
 
-`lane` speaks MQTT to devices and publishers, `service` joins engine, ledger and connections, `plugin`
-loads both into amqtt, `amqtt_seam` is the one file that knows amqtt's inside, `control` answers the
+`lane` speaks MQTT to devices and publishers. `service` is the one data path; it leans on `roster` (the
+devices that have a row), `positions` (subscriptions, hellos, epochs), `sending` (frames to sockets, PUBACKs
+back) and `profiles` (what changed, to the store). `server` puts all of it together, `plugin` loads it into
+amqtt, `amqtt_seam` is the one file that knows amqtt's inside, `control` answers the
 command line of a running server, `config` is the one validated model of all settings, and `cli` is the
 composition root: it alone may import every package, lazily.
 

@@ -1,9 +1,16 @@
-"""The device feed protocol: what travels between server and device, without a socket.
+"""The device feed protocol: what travels between server and device, and both halves of it.
 
-`packets` turns MQTT 3.1.1 packets into bytes and back, `frames` does so for feed frames and up
-messages, `slots` and `difference` compare windows, `replica` is the device's half of the protocol and
-`ledger` the server's half. `registry` knows who the devices are. `client` is the Python client library,
-the only module here that opens connections (through paho-mqtt).
+On the wire: `packets` turns MQTT 3.1.1 packets into bytes and back (its nouns in `mqtt_types`, its two
+directions in `mqtt_encode` and `mqtt_decode`), `frames` and `up_messages` do so for the feed's own
+messages on the primitives of `wire`. `slots` names contents, `difference` compares windows.
+
+The halves: `replica` is the device's; `ledger` the server's, with its storage in `ledger_rows`, single
+frames planned in `frame_plan` and many laid out at once in `frame_matrix`. Neither does I/O.
+
+Who: `profile` is one device, `registry` all of them and the rules for what they may change.
+
+The Python client: `client`, the only module here that opens connections, with `feedback` (batches) and
+`window_file` (what survives a restart).
 
 May import: the standard library, msgpack, numpy, and paho-mqtt in `client` alone. Imports nothing of
 `broker`, `feedgen` or `simulator`.
