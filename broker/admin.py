@@ -63,8 +63,8 @@ class Devices:
         try:
             profile = self._registry.add(
                 device,
-                follow=args.get("follow"),
-                operator_attrs=args.get("attrs") or {},
+                follow=None if args.get("follow") is None else _texts(args, "follow"),
+                operator_attrs=_attributes(args),
                 secret_hash=hash_secret(secret, device, self._key) if secret else None,
                 publish=bool(args.get("publish")),
             )
@@ -80,16 +80,19 @@ class Devices:
     async def list(self, args: dict[str, Any]) -> dict[str, Any]:
         """Device ids in order, a page at a time."""
         after = str(args.get("after") or "")
-        limit = min(int(args.get("limit") or _MAX_LISTED), _MAX_LISTED)
+        limit = args.get("limit") or _MAX_LISTED
+        if not isinstance(limit, int) or limit < 1:
+            raise ControlError("'limit' must be a whole number above 0")
+        limit = min(limit, _MAX_LISTED)
         ids = sorted(profile.device for profile in self._registry if profile.device > after)
         return {"devices": ids[:limit], "more": len(ids) > limit}
 
     async def follow(self, args: dict[str, Any]) -> dict[str, Any]:
         """Changes what a device follows, in the operator's name."""
         profile = self._profile(args)
-        unfollow = args.get("unfollow") or []
+        unfollow = _texts(args, "unfollow")
         kept = [name for name in profile.follow if name not in unfollow]
-        wanted = tuple(dict.fromkeys((*kept, *(args.get("follow") or []))))
+        wanted = tuple(dict.fromkeys((*kept, *_texts(args, "follow"))))
         try:
             self._registry.set_follow(profile, wanted)
         except (ValueError, TypeError) as error:
@@ -145,8 +148,8 @@ def handlers(server: Server, key: bytes) -> Mapping[str, Handler]:
         return {"host": host, "port": port, **service.status()}
 
     async def windows(args: dict[str, Any]) -> dict[str, Any]:
-        asked = args.get("devices")
-        if not isinstance(asked, list) or len(asked) > _MAX_WINDOWS:
+        asked = _texts(args, "devices")
+        if len(asked) > _MAX_WINDOWS:
             raise ControlError(f"'devices' must be a list of at most {_MAX_WINDOWS} ids")
         return {device: service.window(device) for device in asked}
 
@@ -202,4 +205,18 @@ def _text(args: Mapping[str, Any], name: str) -> str:
     value = args.get(name)
     if not isinstance(value, str):
         raise ControlError(f"{name!r} is missing")
+    return value
+
+
+def _texts(args: Mapping[str, Any], name: str) -> list[str]:
+    value = args.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ControlError(f"{name!r} must be a list of strings")
+    return value
+
+
+def _attributes(args: Mapping[str, Any]) -> dict[str, str | int]:
+    value = args.get("attrs") or {}
+    if not isinstance(value, dict) or not all(type(each) in {str, int} for each in value.values()):
+        raise ControlError("'attrs' must be an object of strings and whole numbers")
     return value

@@ -79,6 +79,7 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
                 asyncio.get_running_loop().stop()
             return
         self.server = server
+        logger.info("listening on %s:%d", *server.address)
 
     def _load(self) -> ServerConfig:
         if self.config.embedded is not None:

@@ -29,6 +29,9 @@ _ACCEPTS = 64
 _ACCEPT_PAUSE = 0.5
 _SESSION_LIFE = 7 * 86_400.0
 """Seconds that a persistent session without a subscription outlives its connection."""
+_STOP_TIME = 2.0
+"""Seconds that connections have for their end when the port is closed. They need far less, but in a stock
+amqtt Ctrl-C breaks off whatever runs at that moment, the end of a connection perhaps."""
 _SWEEP = 3600.0
 """Seconds between two looks for such sessions."""
 
@@ -174,13 +177,14 @@ class Lane:
         for bucket in self._buckets:
             for connection in list(bucket):
                 connection.close("server_stopped", keep_will=False)
-        while any(self._buckets):
+        deadline = self._loop.time() + _STOP_TIME
+        while any(self._buckets) and self._loop.time() < deadline:
             await asyncio.sleep(0)
             for bucket in self._buckets:
                 for connection in list(bucket):
                     connection.transport.abort()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            await asyncio.wait(self._tasks, timeout=_STOP_TIME)
 
     def _on_tick(self) -> None:
         """Ends connections that have been silent too long, a tenth of them at a time."""

@@ -74,6 +74,10 @@ async def eventually(
     return found
 
 
+def _millisecond() -> int:
+    return time.time_ns() // 1_000_000
+
+
 # ---- Clients
 
 
@@ -343,9 +347,7 @@ class Target:
         for item in items:
             payload = item if isinstance(item, bytes) else json.dumps(item).encode()
             await peer.publish(f"items/{channel}", payload)
-            acknowledged = time.time_ns() // 1_000_000
-            while time.time_ns() // 1_000_000 == acknowledged:
-                await asyncio.sleep(0)
+            await eventually(_millisecond, _millisecond().__lt__)
         await peer.leave()
 
 
@@ -440,8 +442,10 @@ class ServerProcess(Target):
         host, port = self.address
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "serve", "--bind", f"{host}:{port}"]
-                + ["--data", str(self.data), "--open" if self._opened else "--no-open"],
+                [
+                    *(sys.executable, "-m", "broker", "serve", "--bind", f"{host}:{port}"),
+                    *("--data", str(self.data), "--open" if self._opened else "--no-open"),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=ROOT,

@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from devices.frames import Hello
-from devices.packets import Connack, Connect, PacketError, Pingreq, Pingresp, Publish, Subscribe, encode
+from devices.packets import (
+    Connack,
+    Connect,
+    PacketError,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Subscribe,
+    encode,
+)
 from tests.broker.support import Served, eventually, item
 from tests.mqtt_cases import MALFORMED, Malformed
 

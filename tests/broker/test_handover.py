@@ -7,7 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from devices.packets import Connack, Connect, Disconnect, Puback, Pubcomp, Publish, Pubrec, Pubrel, Will, encode
+from devices.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Will,
+    encode,
+)
 from tests.broker.support import Peer, Served, ServerProcess, Target, eventually, follow, item
 
 Serve = Callable[..., Awaitable[Served]]
@@ -161,13 +172,6 @@ async def test_a_handed_over_client_lives_as_long_as_it_pings(both: Served) -> N
     speaker = await both.connect("speaker")
     await speaker.publish("home", b"still there?")
     await expect_message(peer, "home", b"still there?")
-
-
-async def test_a_handed_over_client_that_falls_silent_is_closed(both: Served) -> None:
-    peer = await both.connect("listener", keep_alive=1)
-    await peer.subscribe(("home", 0))
-    await peer.expect_closed()
-    assert both.count("closed", "keep_alive") == 1
 
 
 async def test_a_large_message_and_a_burst_of_them_reach_a_client_that_reads(

@@ -21,7 +21,7 @@ from devices.packets import (
     Will,
     encode,
 )
-from tests.broker.support import Peer, Served, eventually, item
+from tests.broker.support import Served, eventually, item
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -109,7 +109,7 @@ async def test_a_client_silent_for_one_and_a_half_keep_alives_is_closed(served: 
 async def test_any_packet_is_a_sign_of_life(served: Served) -> None:
     loop = served.server.lane._loop
     peer = await served.connect("kitchen", keep_alive=1)
-    until = loop.time() + 3
+    until = loop.time() + 2.6
     while loop.time() < until:
         await peer.publish("items/news", body("a"))
         # Nothing comes for this long, and the connection stays open.
@@ -234,12 +234,12 @@ async def test_a_new_connection_of_a_client_ends_the_old_one(served: Served) -> 
     assert served.server.lane.sessions["kitchen"].connection is not None
 
 
-@pytest.mark.parametrize("how", ["lost", "taken over", "malformed", "silent"])
+@pytest.mark.parametrize("how", ["lost", "taken over", "malformed"])
 async def test_a_will_is_published_when_a_client_goes_without_disconnect(
     served: Served, how: str
 ) -> None:
     will = Will("items/news", body("w", "the sensor is gone"), 1)
-    peer = await served.connect("sensor", will=will, keep_alive=1 if how == "silent" else 60)
+    peer = await served.connect("sensor", will=will)
     match how:
         case "lost":
             await peer.drop()
@@ -324,7 +324,7 @@ async def test_a_publish_that_is_not_permitted_is_dropped_acknowledged_and_count
 @pytest.mark.parametrize("name", ["#", "+", "a/b", "ü", "x" * 65, "a b"])
 async def test_a_client_id_that_is_no_device_id_has_no_feed(served: Served, name: str) -> None:
     peer = await served.connect(name)
-    assert await peer.subscribe((f"f/{name}" if name not in "#+" else f"f/{name}", 1)) == (0x80,)
+    assert await peer.subscribe((f"f/{name}", 1)) == (0x80,)
     if name not in "#+":
         await peer.publish(f"u/{name}", b"\x93\x00\x00\x00")
         assert served.count("dropped", "publish_not_permitted") == 1
@@ -352,17 +352,13 @@ async def test_the_retain_flag_of_an_item_is_counted_and_has_no_effect(served: S
 
 async def test_packets_may_come_in_any_pieces(served: Served) -> None:
     peer = await served.peer()
-    stream = b"".join(
-        map(
-            encode,
-            (
-                Connect("kitchen"),
-                Subscribe(1, (("f/kitchen", 1),)),
-                Publish("items/news", body("a"), 1, 2),
-                Pingreq(),
-            ),
-        )
+    packets = (
+        Connect("kitchen"),
+        Subscribe(1, (("f/kitchen", 1),)),
+        Publish("items/news", body("a"), 1, 2),
+        Pingreq(),
     )
+    stream = b"".join(encode(packet) for packet in packets)
     for byte in stream:
         peer.send(bytes((byte,)))
         await peer._writer.drain()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.conftest import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
-Start = Callable[..., ServerProcess]
 
 
 class Tools:
@@ -27,22 +26,33 @@ class Tools:
         self._at = ("-h", server.address[0], "-p", str(server.address[1]))
 
     def publish(self, topic: str, message: str, *options: str) -> None:
-        command = [self._mosquitto.pub, *self._at, "-t", topic, "-m", message, *options]
+        command = [str(self._mosquitto.pub), *self._at, "-t", topic, "-m", message, *options]
         subprocess.run(command, check=True, timeout=20, capture_output=True)
 
+    def publish_lines(self, topic: str, lines: list[str], *options: str) -> None:
+        """All of them on one connection."""
+        command = [str(self._mosquitto.pub), *self._at, "-t", topic, "-l", *options]
+        subprocess.run(command, input="\n".join(lines), check=True, timeout=20, text=True)
+
     def listen(self, *options: str) -> subprocess.Popen[str]:
-        """A subscribed mosquitto_sub that prints topic and payload in hexadecimal among its debugging."""
-        command = [self._mosquitto.sub, *self._at, "-F", "> %t %x", "-W", "10", "-d", *options]
-        listener = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert listener.stdout is not None
-        while "Subscribed" not in (said := listener.stdout.readline()):
-            assert said, "mosquitto_sub ended before it was subscribed"
-        return listener
+        """mosquitto_sub that prints a topic and a payload in hexadecimal on each line."""
+        command = [str(self._mosquitto.sub), *self._at, "-F", "%t %x", "-W", "10", *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for all tests here, each of which has devices and channels of its own."""
+    data = tmp_path_factory.mktemp("mosquitto") / "data"
+    server = ServerProcess(data, HANDOVER__SYS_INTERVAL="1").start()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def server(process: Start) -> ServerProcess:
-    return process(HANDOVER__SYS_INTERVAL="1")
+async def server(running: ServerProcess) -> AsyncIterator[ServerProcess]:
+    yield running
+    await running.drop_peers()
 
 
 @pytest.fixture
@@ -52,15 +62,16 @@ def tools(mosquitto: Mosquitto, server: ServerProcess) -> Tools:
 
 def line(listener: subprocess.Popen[str]) -> tuple[str, bytes]:
     assert listener.stdout is not None
-    while not (said := listener.stdout.readline()).startswith("> "):
-        assert said, "mosquitto_sub ended"
-    _, topic, payload = said.rstrip("\n").split(" ")
+    said = listener.stdout.readline()
+    assert said, "mosquitto_sub ended"
+    topic, payload = said.rstrip("\n").split(" ")
     return topic, bytes.fromhex(payload)
 
 
 def test_a_kitchen_sees_a_snapshot_and_then_a_delta_hardly_longer_than_its_text(
-    tools: Tools,
+    tools: Tools, server: ServerProcess
 ) -> None:
+    server.command("device.add", device="kitchen", secret=False, follow=["alerts"])
     sent = item("a1", "Flood warning until 9 pm", 3)
     with tools.listen("-i", "kitchen", "-t", "f/kitchen", "-q", "1", "-C", "2") as kitchen:
         topic, data = line(kitchen)
@@ -83,24 +94,25 @@ def test_a_kitchen_sees_a_snapshot_and_then_a_delta_hardly_longer_than_its_text(
 def test_an_item_published_at_any_qos_reaches_a_device_once(
     tools: Tools, server: ServerProcess, qos: str
 ) -> None:
-    with tools.listen("-i", "kitchen", "-t", "f/kitchen", "-q", qos, "-C", "3") as kitchen:
-        line(kitchen)
-        tools.publish("items/news", "one", "-q", qos)
-        frames = [decode_frame(line(kitchen)[1])]
-        tools.publish("items/news", "two", "-q", qos)
-        frames.append(decode_frame(line(kitchen)[1]))
-    payloads = [f.ops[0].item.payload for f in frames if isinstance(f, Delta) if isinstance(f.ops[0], Put)]
-    assert payloads == [b"one", b"two"]
-    assert server.count("items", "new") == 2
+    name = f"hall{qos}"
+    server.command("device.add", device=name, secret=False, follow=[name])
+    with tools.listen("-i", name, "-t", f"f/{name}", "-q", qos, "-C", "3") as hall:
+        line(hall)
+        for text in ("one", "two"):
+            tools.publish(f"items/{name}", text, "-q", qos)
+            delta = decode_frame(line(hall)[1])
+            assert isinstance(delta, Delta)
+            assert [op.item.payload for op in delta.ops if isinstance(op, Put)] == [text.encode()]
 
 
 async def test_a_will_of_mosquitto_becomes_an_item(tools: Tools, server: ServerProcess) -> None:
-    device = await server.subscribed("hall")
-    will = ("--will-topic", "items/news", "--will-payload", "the kitchen is gone", "--will-qos", "1")
-    with tools.listen("-i", "kitchen", "-t", "f/kitchen", *will) as kitchen:
-        line(kitchen)
-        kitchen.kill()
-    await device.shows(b"the kitchen is gone")
+    server.command("device.add", device="watcher", secret=False, follow=["wills"])
+    device = await server.subscribed("watcher")
+    will = ("--will-topic", "items/wills", "--will-payload", "gone", "--will-qos", "1")
+    with tools.listen("-i", "porch", "-t", "f/porch", *will) as porch:
+        line(porch)
+        porch.kill()
+    await device.shows(b"gone")
 
 
 def test_sys_topics_are_amqtts_on_the_same_port(tools: Tools) -> None:
@@ -111,23 +123,34 @@ def test_sys_topics_are_amqtts_on_the_same_port(tools: Tools) -> None:
 
 
 @pytest.mark.parametrize("qos", ["0", "1", "2"])
-def test_ordinary_clients_on_the_same_port(
-    tools: Tools, server: ServerProcess, qos: str
-) -> None:
+def test_ordinary_clients_on_the_same_port(tools: Tools, qos: str) -> None:
     """One message for each run of mosquitto_pub, which says goodbye right behind it."""
-    with tools.listen("-t", "home/+/light", "-q", qos, "-C", "20") as listener:
+    light = f"home{qos}/hall/light"
+
+    def heard() -> bytes:
+        # amqtt greets new clients with what is retained for the subscriptions of others.
+        while (found := line(listener))[0] != light:
+            pass
+        return found[1]
+
+    # What is retained comes as soon as the listener is subscribed.
+    tools.publish(light, "off", "-q", "1", "-r")
+    with tools.listen("-t", f"home{qos}/+/light", "-q", qos) as listener:
+        assert heard() == b"off"
         for number in range(20):
-            tools.publish("home/hall/light", f"on{number}", "-q", qos)
-            assert line(listener) == ("home/hall/light", b"on%d" % number)
-    assert server.count("connections", "handed_over") == 21
+            tools.publish(light, f"on{number}", "-q", qos)
+            assert heard() == b"on%d" % number
+        listener.terminate()
 
 
 async def test_a_burst_of_one_publisher_arrives_whole(tools: Tools, server: ServerProcess) -> None:
-    device = await server.subscribed("kitchen")
-    command = [tools._mosquitto.pub, *tools._at, "-t", "items/news", "-q", "1", "-l"]
-    lines = "".join(json.dumps(item(str(n), f"item {n}")) + "\n" for n in range(100))
-    subprocess.run(command, input=lines, check=True, timeout=20, text=True)
-    assert server.count("items", "new") == 100
-    await eventually(lambda: server.status()["store"]["pending"] == 0)
-    window = [payload for _, payload in server.command("windows", devices=["kitchen"])["kitchen"]]
+    server.command("device.add", device="attic", secret=False, follow=["burst"])
+    device = await server.subscribed("attic")
+    before = server.count("items", "new")
+    lines = [json.dumps(item(str(n), f"item {n}")) for n in range(100)]
+    tools.publish_lines("items/burst", lines, "-q", "1")
+    assert server.count("items", "new") == before + 100
+    await eventually(lambda: server.status()["store"]["pending"], lambda found: found == 0)
+    window = [payload for _, payload in server.command("windows", devices=["attic"])["attic"]]
+    assert len(window) == 8
     await device.shows(*window)

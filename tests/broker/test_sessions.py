@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from devices.frames import Delta, Hello, HelloOptions, Snapshot, decode_frame
-from devices.packets import Connect, Puback, Publish, Pubrec, Pubrel
+from devices.packets import Connect, Disconnect, Puback, Publish, Pubrec, Pubrel
 from devices.replica import Received, Replica
 from tests.broker.support import Device, Served, eventually, item
 
@@ -431,3 +432,125 @@ async def test_the_same_position_never_names_two_windows(served: Served) -> None
             await served.restart()
         else:
             await device.peer.leave()
+
+
+# ---- Corners where connections, acknowledgements and positions meet
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Positions.subscribe takes it for a device that holds nothing"
+)
+async def test_subscribing_after_an_answered_hello_costs_no_snapshot(served: Served) -> None:
+    """A client library sends both in pieces of their own; the session was subscribed already."""
+    device = await served.subscribed("kitchen", clean=False)
+    await served.publish(item("a", "one"))
+    await device.shows("one")
+    await device.peer.leave()
+    again = await served.device("kitchen", device.replica, clean=False)
+    again.hello()
+    await eventually(lambda: served.count("up", "hello") == 1)
+    await served.at_rest()
+    await again.subscribe()
+    await served.at_rest()
+    await next_item(served, again, device.replica.seq)
+
+
+async def test_a_device_that_comes_back_has_its_full_time_to_acknowledge(serve: Serve) -> None:
+    served = await serve(feed__stall_after=1, feed__stall_close=2)
+    device = await served.subscribed("kitchen", clean=False)
+    await served.publish(item("a", "one"))
+    await device.publish()
+    await device.peer.drop()
+    live = served.server.service.roster.get("kitchen")
+    assert live is not None
+    await eventually(lambda: live.connection is None)
+    ledger = served.server.service.roster.ledger(live)
+    ledger.waiting_since[live.seat.row] -= 3600
+    again = await served.device("kitchen", device.replica, clean=False)
+    publish = await again.publish()
+    again.hello()
+    await served.at_rest()
+    served.server.service._watch(served.server.lane._loop.time())
+    assert served.count("closed", "stalled") == 0
+    again.replica.receive(publish.payload)
+    await again.acknowledge(publish)
+    await again.peer.ping()
+
+
+async def test_an_acknowledgement_right_before_disconnect_counts(served: Served) -> None:
+    device = await served.subscribed("kitchen", clean=False)
+    await served.publish(item("a", "one"))
+    publish = await device.publish()
+    device.replica.receive(publish.payload)
+    device.peer.send(Puback(publish.packet_id), Disconnect())
+    await device.peer.expect_end()
+    again = await served.device("kitchen", device.replica, clean=False)
+    again.hello()
+    await served.at_rest()
+    delta = await next_item(served, again, again.replica.seq)
+    assert delta.base is None
+    assert served.count("frames", "resent") == 0
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the ledger takes the newest frames of its ring for those in flight, also one of QoS 0",
+)
+async def test_a_lower_subscription_while_frames_are_in_flight_keeps_the_window_right(
+    serve: Serve,
+) -> None:
+    served = await serve(feed__hello_wait=0.1)
+    device = await served.subscribed("kitchen", clean=False)
+    await served.publish(item("a", "one"))
+    first = await device.publish()
+    device.replica.receive(first.payload)
+    await device.subscribe(0)
+    publish = await device.publish()
+    assert publish.qos == 0
+    device.replica.receive(publish.payload)
+    await device.peer.drop()
+    again = await served.device("kitchen", device.replica, clean=False)
+    async with asyncio.timeout(2):
+        resent = await again.publish()
+    assert (resent.dup, resent.packet_id, resent.payload) == (True, first.packet_id, first.payload)
+    assert again.replica.receive(resent.payload) is Received.STALE
+    await again.acknowledge(resent)
+    again.hello()
+    await served.publish(item("c", "three"))
+    await again.shows("three", "two", "one")
+
+
+async def test_a_hello_with_too_small_a_budget_is_refused_and_counted(served: Served) -> None:
+    long = "a-device-with-the-longest-id-that-there-may-be-in-this-protocol"
+    device = await served.device(long)
+    device.say(Hello(0, 0, HelloOptions(budget=96)))
+    await device.subscribe()
+    await device.snapshot()
+    assert served.count("dropped", "hello_budget_too_small") == 1
+    assert served.server.registry.get(long).budget == 256  # type: ignore[union-attr]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Sending._write sends a device's next frame before the rest of the one before",
+)
+async def test_what_a_full_socket_takes_in_part_stays_in_order(served: Served) -> None:
+    """The socket takes a part of the first frame and, when it has drained, all of the next."""
+    await served.publish(*(item(str(n), f"{n} " + "x" * 150) for n in range(8)))
+    device = await served.device("kitchen")
+    device.say(Hello(0, 0))
+    await eventually(lambda: served.server.service.roster.get("kitchen"))
+    live = served.server.service.roster.get("kitchen")
+    assert live is not None
+    shelf = served.server.service.roster.shelves[live.seat.shelf]
+    send = shelf.sends[live.seat.row]
+    calls = 0
+
+    def nearly_full(packet: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        return send(packet[:5] if calls == 1 else packet)
+
+    shelf.sends[live.seat.row] = nearly_full
+    await device.subscribe()
+    await device.shows(*(f"{n} " + "x" * 150 for n in range(7, -1, -1)))

@@ -1,0 +1,178 @@
+"""The plugin in a stock amqtt, as a process of its own and within this one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from amqtt.broker import Broker
+
+from broker.plugin import FeedPlugin
+from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Target, eventually, item
+
+YAML = """
+listeners:
+  default:
+    type: external
+plugins:
+  broker.plugin.FeedPlugin:
+    config: {config}
+    settings: {settings}
+  amqtt.plugins.sys.broker.BrokerSysPlugin:
+    sys_interval: 1
+"""
+
+
+class Stock(Target):
+    """`amqtt -c` with a YAML of the operator's."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.log = directory / "amqtt.log"
+        toml = directory / "fleetfeed.toml"
+        toml.write_text('bind = "127.0.0.1:0"\n[feed]\nhello_wait = 0.1\n')
+        yaml = directory / "broker.yaml"
+        settings = json.dumps({"data": str(directory / "data"), "feed.max_inflight": 2})
+        yaml.write_text(YAML.format(config=toml, settings=settings))
+        # As the script `amqtt` does it.
+        program = "import sys; from amqtt.scripts.broker_script import main; sys.exit(main())"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program, "-c", str(yaml)],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=CLEAN_ENVIRONMENT,
+            )
+
+    def listening(self) -> re.Match[str] | None:
+        assert self.process.poll() is None, self.log.read_text()
+        return re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log.read_text())
+
+
+@pytest.fixture
+async def stock(tmp_path: Path) -> AsyncIterator[Stock]:
+    found = Stock(tmp_path)
+    try:
+        match = await eventually(found.listening)
+        assert match is not None
+        found.address = ("127.0.0.1", int(match[1]))
+        yield found
+    finally:
+        await found.drop_peers()
+        found.process.send_signal(signal.SIGINT)
+        found.process.wait(PATIENCE)
+
+
+async def test_a_stock_amqtt_serves_feeds_and_everything_else_on_one_port(stock: Stock) -> None:
+    device = await stock.subscribed("kitchen")
+    await stock.publish(item("a", "from a stock broker"))
+    await device.shows("from a stock broker")
+    listener = await stock.connect("listener")
+    await listener.subscribe(("$SYS/broker/version", 0), ("home", 1))
+    packet = await listener.read()
+    assert "amqtt" in str(packet).lower()
+    assert "Traceback" not in stock.log.read_text()
+
+
+async def test_a_stock_amqtt_keeps_positions_when_it_is_interrupted(
+    stock: Stock, tmp_path: Path
+) -> None:
+    device = await stock.subscribed("kitchen")
+    await stock.drop_peers()
+    stock.process.send_signal(signal.SIGINT)
+    stock.process.wait(PATIENCE)
+    second = Stock(tmp_path)
+    try:
+        match = await eventually(second.listening)
+        assert match is not None
+        second.address = ("127.0.0.1", int(match[1]))
+        again = await second.device("kitchen", device.replica)
+        again.hello()
+        await again.subscribe()
+        await second.publish(item("a", "one"))
+        assert (await again.delta()).epoch == device.replica.epoch
+    finally:
+        await second.drop_peers()
+        second.process.send_signal(signal.SIGINT)
+        second.process.wait(PATIENCE)
+
+
+async def test_a_feed_that_cannot_start_ends_a_stock_amqtt(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file, where the directory belongs")
+    stock = Stock(tmp_path)
+    try:
+        assert stock.process.wait(PATIENCE) is not None
+    finally:
+        stock.process.kill()
+        stock.process.wait()
+    assert "the feed could not start" in stock.log.read_text()
+
+
+async def test_the_feeds_topics_are_closed_to_amqtts_own_listeners(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client of another listener can neither read frames nor slip items past the store."""
+    listeners = {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}
+    settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0"}
+    plugins = {
+        "broker.plugin.FeedPlugin": {"settings": settings},
+        "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
+    }
+    amqtt = Broker({"listeners": listeners, "plugins": plugins})
+    with caplog.at_level(logging.CRITICAL, logger="amqtt"):
+        await amqtt.start()
+        try:
+            plugin: FeedPlugin = amqtt.plugins_manager.get_plugin("FeedPlugin")
+            assert plugin.server is not None
+            target = Target()
+            target.address = amqtt._servers["default"].instance.sockets[0].getsockname()[:2]
+            spy = await target.connect("spy")
+            codes = await spy.subscribe(("f/kitchen", 0), ("items/#", 0), ("u/+", 0), ("home", 0))
+            assert codes == (0x80, 0x80, 0x80, 0)
+            await spy.publish("items/news", b"past the store")
+            await spy.publish("home", b"fine")
+            while (packet := await spy.read()) is not None:
+                if getattr(packet, "topic", None) == "home":
+                    break
+            assert plugin.server.counters.items.total() == 0
+            await target.drop_peers()
+        finally:
+            await amqtt.shutdown()
+
+
+async def test_a_client_of_another_listener_is_not_let_in_by_a_name_the_lane_knows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lane's word counts for its own connections only."""
+    listeners = {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}
+    settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0"}
+    amqtt = Broker(
+        {
+            "listeners": listeners,
+            "plugins": {"broker.plugin.FeedPlugin": {"settings": settings}},
+        }
+    )
+    with caplog.at_level(logging.CRITICAL, logger="amqtt"):
+        await amqtt.start()
+        try:
+            plugin: FeedPlugin = amqtt.plugins_manager.get_plugin("FeedPlugin")
+            assert plugin.server is not None
+            lane, plain = Target(), Target()
+            lane.address = plugin.server.address
+            plain.address = amqtt._servers["default"].instance.sockets[0].getsockname()[:2]
+            known = await lane.connect("kitchen")
+            assert await known.subscribe(("home", 0)) == (0,)
+            with pytest.raises(AssertionError):
+                await plain.connect("kitchen")
+            await lane.drop_peers()
+            await plain.drop_peers()
+        finally:
+            await amqtt.shutdown()
