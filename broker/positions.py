@@ -52,7 +52,6 @@ class Positions:
         sending: Sends what a settled device lacks.
         counters: What was refused is counted here.
         now: Unix seconds, never less than before.
-        clean: Whether the last run of the server ended in order.
         wake: Called when there are positions to settle.
     """
 
@@ -67,7 +66,6 @@ class Positions:
         sending: Sending,
         counters: Counters,
         now: Callable[[], float],
-        clean: bool,
         wake: Callable[[], None],
     ) -> None:
         self._feed = feed
@@ -78,7 +76,6 @@ class Positions:
         self._sending = sending
         self._counters = counters
         self._now = now
-        self._clean = clean
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._settling: list[Live] = []
@@ -100,23 +97,29 @@ class Positions:
         if session is not None:
             return True
         profile = self._roster.profile_of(connection)
-        return profile is not None and profile.subscribed is not None and self._clean
+        if profile is None or profile.subscribed is None:
+            return False
+        return profile.session is not None or self._roster.get(profile.device) is not None
+
+    def discard_session(self, connection: Connection) -> None:
+        """The client asks for a new session: its old one ends [MQTT-3.1.2-6]."""
+        profile = self._roster.profile_of(connection)
+        if profile is not None and profile.subscribed is not None:
+            self._end_subscription(profile)
 
     def connected(self, connection: Connection) -> None:
         """The client has its CONNACK: a persistent session gets what is unacknowledged again."""
         profile = self._roster.profile_of(connection)
         if profile is None or profile.subscribed is None:
             return
-        assert connection.connect is not None
-        if connection.connect.clean_session:
-            self._end_subscription(profile)
-            return
         live = self._roster.enlist(connection)
         if live is None:
             return
         live.qos = profile.subscribed
         connection.subscribed = True
-        live.due = self._loop.time() + self._feed.hello_wait
+        now = self._loop.time()
+        live.due = now + self._feed.hello_wait
+        self._roster.ledger(live).waiting_since[live.seat.row] = now  # what waits is sent anew
         self._sending.resend(live, connection)
 
     def disconnected(self, connection: Connection) -> None:
@@ -143,6 +146,10 @@ class Positions:
         if not connection.connect.clean_session and live.profile.subscribed != qos:
             live.profile.subscribed = qos
             self._profiles.save(live.profile)
+        ledger, row = self._roster.ledger(live), live.seat.row
+        if live.said_hello and live.position is None and ledger.attached[row]:
+            ledger.attach(row, min(qos, live.profile.max_qos))
+            return qos  # the hello of this connection was answered, on a session that resumed
         if live.position is None or not live.said_hello:
             live.position = (0, 0)
         self._settle_soon(live)
@@ -275,7 +282,7 @@ class Positions:
 
         def durable() -> None:
             current = self._roster.get(live.profile.device)
-            if current is None:
+            if current is None or current.profile is not live.profile:
                 return
             current.saving, current.proven = False, True
             self._roster.ledger(current).begin_epoch(current.seat.row, epoch)

@@ -214,7 +214,7 @@ class Roster:
 
     def pack(self, live: Live) -> None:
         """Keeps a device's position in its profile."""
-        if live.proven:
+        if live.proven and not live.saving:
             live.profile.session = self.ledger(live).pack(live.seat.row)
 
     def capacity(self, profile: Profile) -> int:
@@ -250,7 +250,11 @@ class Roster:
         return self._registry.get(identity.device)
 
     def enlist(self, connection: Connection) -> Live | None:
-        """Joins a connection to its device; None if that is unknown and registration is closed."""
+        """Joins a connection to its device; None if that is unknown and registration is closed.
+
+        A connection that has ended (its will speaks) or was handed on to amqtt gets the device but is
+        not joined to it: it is sent no frames.
+        """
         identity = connection.identity
         if identity is None or identity.device is None:
             return None
@@ -260,7 +264,8 @@ class Roster:
             if profile is None:
                 return None
             live = self.seat(profile)
-        if live.connection is not connection:
+        joined = live.connection is connection
+        if not joined and connection.closed_for is None and connection.foreign is None:
             self.connect(live, connection)
         return live
 
@@ -272,6 +277,7 @@ class Roster:
         live.position = None
         live.answered_at = float("-inf")
         shelf.sends[row] = connection.sender()
+        shelf.ledger.block(row, blocked=connection.writing_paused)
         connection.ack_queue = shelf.acks
         connection.row_key = row << 16
         assert connection.connect is not None

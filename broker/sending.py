@@ -12,7 +12,9 @@ from broker.item_forms import ItemForms
 from devices.packets import as_duplicate, remaining_length
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from broker.counters import Counters
     from broker.lane.connection import Connection
@@ -63,6 +65,9 @@ class Sending:
         """Sends frames: fixed header, topic, tail."""
         rows = batch.rows.tolist()
         topics, sends = _pick(rows, shelf.topics), _pick(rows, shelf.sends)
+        blocked = shelf.ledger.blocked[batch.rows]
+        if blocked.any():
+            sends = self._behind_what_waits(shelf, rows, sends, blocked)
         heads = _HEADS[batch.qos]
         packets = [
             (
@@ -91,6 +96,21 @@ class Sending:
         frames["puts"] += batch.puts
         frames["removes"] += batch.removes
         frames["moves"] += batch.moves
+
+    def _behind_what_waits(
+        self,
+        shelf: Shelf,
+        rows: list[int],
+        sends: Sequence[Callable[[bytes], int]],
+        blocked: NDArray[np.bool_],
+    ) -> Sequence[Callable[[bytes], int]]:
+        """Frames whose predecessors in the same push did not go out whole follow through the transport."""
+        sends = list(sends)
+        for at in np.flatnonzero(blocked).tolist():
+            live = shelf.lives[rows[at]]
+            if live is not None and live.connection is not None:
+                sends[at] = live.connection.send_by_transport
+        return sends
 
     def _write_rest(
         self, shelf: Shelf, rows: list[int], packets: list[bytes], sent: list[int]

@@ -113,7 +113,6 @@ class Service:
             sending=self.sending,
             counters=counters,
             now=self.now,
-            clean=loaded.clean,
             wake=self._schedule,
         )
         self._publish_records(loaded.records)
@@ -123,6 +122,7 @@ class Service:
     def join(self, lane: Lane) -> None:
         """The lane that carries this service's connections; starts the timer."""
         self.lane = lane
+        self._expire()
         self._timer = self._loop.call_later(_TIMER, self._on_timer)
         self._schedule()
 
@@ -194,6 +194,8 @@ class Service:
 
     def barrier(self, done: Callable[[], None]) -> None:
         """Calls `done` when everything taken so far is durable."""
+        if self.profiles.waiting:
+            self.profiles.flush()
 
         def durable(future: asyncio.Future[None]) -> None:
             if not _failed(future):
@@ -251,6 +253,10 @@ class Service:
         """Whether state of a persistent session is at hand."""
         return self.positions.session_present(connection, session)
 
+    def discard_session(self, connection: Connection) -> None:
+        """The client asks for a new session."""
+        self.positions.discard_session(connection)
+
     def connected(self, connection: Connection) -> None:
         """The client was accepted and has its CONNACK."""
         self.positions.connected(connection)
@@ -287,10 +293,8 @@ class Service:
 
     # ---- Up messages
 
-    def up(
-        self, device: str, payload: bytes, connection: Connection, done: Callable[[], None]
-    ) -> None:
-        """Takes an up message; `done` is called when what it changes is durable or taken over."""
+    def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
+        """Takes an up message of the connection's device; `done` is called when what it changes is durable or taken over."""
         try:
             message = decode_up(payload)
         except BadUp as error:
@@ -301,7 +305,7 @@ class Service:
         if isinstance(message, Bye):
             done()  # the end of the connection says the same to an embedded server
             return
-        live = self.roster.get(device) if connection.closed_for else self.roster.enlist(connection)
+        live = self.roster.enlist(connection)
         if live is None:
             self.counters.dropped["unknown_device"] += 1
             done()
@@ -309,7 +313,10 @@ class Service:
             self._profile(live, message, done)
         else:
             if isinstance(message, Hello):
-                self.positions.hello(live, message)
+                if live.connection is connection:
+                    self.positions.hello(live, message)
+                else:
+                    self.counters.dropped["hello_without_frames"] += 1  # handed on, or a will
             elif isinstance(message, Feedback):
                 self._feedback(live, message)
             done()
@@ -335,6 +342,8 @@ class Service:
 
     def _dismiss(self, live: Live, n: int) -> None:
         """An item never returns to this device's window."""
+        if self.engine.item(n) is None:
+            return  # it is over, and so never returns anyway
         self.roster.dismiss(live, n)
         self.store.submit((Dismiss(live.profile.device, n),)).add_done_callback(_failed)
 
@@ -375,6 +384,7 @@ class Service:
             self.roster.unseat(live)
             if connection is not None:
                 connection.close("device_removed", keep_will=False)
+        self.lane.forget_session(profile.device)
         self.roster.forget_device(profile.device)
         await self._saved(profile)
 

@@ -123,12 +123,13 @@ class Ledger(LedgerRows):
             payload_max: Bytes of an item's payload that always fit; longer ones travel as `brief`.
             clock: Whether it wants to know when items expire.
         """
-        changed_k = int(self.k[row]) != k
+        # A payload sent in its brief form, or in full, is not known from its slot.
+        changed = (int(self.k[row]), int(self.payload_max[row])) != (k, payload_max)
         self.k[row] = k
         self.frame_max[row] = frame_max
         self.payload_max[row] = payload_max
         self.clock[row] = clock
-        if changed_k:
+        if changed:
             self._forget_positions(row)
 
     def begin_epoch(self, row: int, epoch: int) -> None:
@@ -210,7 +211,7 @@ class Ledger(LedgerRows):
     def _stand_at(self, row: int, distance: int) -> Answer:
         """The device is this many frames behind the tip."""
         inflight = int(self.inflight[row])
-        if distance <= inflight:
+        if distance <= inflight and not int(self.early[row]) >> (inflight - distance):
             self.early[row] >>= inflight - distance
             self.inflight[row] = distance
             return Answer.UNDER_WAY if distance else Answer.KNOWN
@@ -260,6 +261,8 @@ class Ledger(LedgerRows):
         fresh = state["fresh"]
         changed = ~_all(same) | fresh
         due = changed & (state["inflight"] < self.max_inflight)
+        # A lower cap waits until what was sent above it is acknowledged.
+        due &= (state["cap"] > 0) | (state["inflight"] == 0)
         single, rank = self._single_puts(state["k"], tip, target, same)
         single &= due & ~fresh & (state["base"] == state["seq"])
         if single.all():
@@ -418,16 +421,19 @@ class Ledger(LedgerRows):
     ) -> list[Batch]:
         """The general way: snapshots, several operations, several frames."""
         plans: dict[tuple[Any, ...], Plan | None] = {}
-        by_qos: dict[int, tuple[list[int], list[bytes], list[int]]] = {}
+        # Each row at most once in a batch: what a socket does not take must be known before the next.
+        found: dict[tuple[int, int], tuple[list[int], list[bytes], list[int]]] = {}
         for row, feed in zip(rows.tolist(), target, strict=True):
             goal = tuple(slot for slot in feed.tolist() if slot)
-            while self.inflight[row] < self.max_inflight:
+            turn = -1
+            while self.inflight[row] < (self.max_inflight if self.cap[row] else 1):
+                turn += 1
                 plan = self._plan(row, goal, items, plans)
                 if plan is None:
                     self.behind[row] = False
                     break
                 qos, tail = self._send(row, plan, now)
-                sent_rows, tails, counts = by_qos.setdefault(qos, ([], [], [0, 0, 0, 0]))
+                sent_rows, tails, counts = found.setdefault((turn, qos), ([], [], [0, 0, 0, 0]))
                 sent_rows.append(row)
                 tails.append(tail)
                 counts[0] += plan.snapshot
@@ -436,8 +442,7 @@ class Ledger(LedgerRows):
                 counts[3] += plan.moves
         return [
             Batch(np.array(sent_rows, np.int32), qos, tails, *counts)
-            # A row's QoS never falls while frames are unacknowledged: ascending order keeps its frames in order.
-            for qos, (sent_rows, tails, counts) in sorted(by_qos.items())
+            for (_, qos), (sent_rows, tails, counts) in sorted(found.items())
         ]
 
     def _plan(
@@ -609,6 +614,8 @@ class Ledger(LedgerRows):
             fitting = window[: self.columns]
             self.held[first + index, : len(fitting)] = fitting
         self._unpack_inflight(row, packet_id, resend)
+        if k != int(self.k[row]):
+            self._forget_positions(row)
         for number, bits in zip(recent, counted, strict=True):
             self._remember(row, number)
             if bits:

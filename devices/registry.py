@@ -30,6 +30,7 @@ from devices.up_messages import (
     MAX_FILTER_LEVELS,
     MAX_FILTERS,
 )
+from devices.wire import MAX_UINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -328,3 +329,5 @@ def _check_attrs(attrs: Attrs) -> None:
     for name, value in attrs.items():
         if not name or max(len(name.encode()), len(str(value).encode())) > MAX_ATTR_BYTES:
             raise ValueError(f"not an attribute of at most {MAX_ATTR_BYTES} bytes: {name!r}")
+        if not isinstance(value, str) and not (type(value) is int and 0 <= value <= MAX_UINT):
+            raise ValueError(f"not a text or a whole number below 2³²: attribute {name!r}")

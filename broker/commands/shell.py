@@ -97,6 +97,7 @@ def print_json(value: Any) -> None:
     from broker.control import dumps  # noqa: PLC0415 - asyncio is slow to import
 
     sys.stdout.write(dumps(value).decode() + "\n")
+    sys.stdout.flush()  # a line that another program waits for must not stay in a buffer
 
 
 def console() -> "Console":

@@ -63,15 +63,17 @@ _LINGER = 10.0
 """Seconds that a closed connection has for taking what was written before."""
 
 
+MAX_DIFFERENCE = 64 * 65_536
+"""Bytes that a net difference may have at the most: a window of 64, each item a frame of its own."""
+
+
 class Feed(Protocol):
     """What a connection needs of the service."""
 
     def item(self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None]) -> None:
         """Takes an item; `done` is called when it is durable, or refused."""
 
-    def up(
-        self, device: str, payload: bytes, connection: Connection, done: Callable[[], None]
-    ) -> None:
+    def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
         """Takes an up message of a device; `done` is called when it has been carried out."""
 
     @property
@@ -124,7 +126,9 @@ class Connection(asyncio.Protocol):
         "silent_limit",
         "subscribed",
         "transport",
+        "unread_limit",
         "will",
+        "writing_paused",
     )
 
     def __init__(self, lane: Lane, sock: socket.socket) -> None:
@@ -138,6 +142,8 @@ class Connection(asyncio.Protocol):
         self.foreign: Foreign | None = None
         self.closed_for: str | None = None
         self.subscribed = False
+        self.writing_paused = False
+        self.unread_limit = lane.write_buffer
         # The shelf's queue of PUBACKs and this device's row << 16, once it has a row.
         self.ack_queue: list[int] | None = None
         self.row_key = 0
@@ -194,6 +200,9 @@ class Connection(asyncio.Protocol):
             if self.closed_for is not None:
                 return
             self._dispatch(packet, raw)
+        if self.writing_paused and self.transport.get_write_buffer_size() > self.unread_limit:
+            self.abort("write_buffer_full")  # it goes on asking and reads no answers
+            return
         if broken is not None and self.closed_for is None:
             if broken.reason is PacketError.BAD_PROTOCOL_LEVEL and self.connect is None:
                 self.transport.write(encode(Connack(False, 1)))
@@ -206,6 +215,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slower than it is written to."""
+        self.writing_paused = True
         if self.foreign is not None:
             self.close("write_buffer_full")
         else:
@@ -213,6 +223,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self.writing_paused = False
         if self.foreign is None:
             self.lane.feed.writable(self, writable=True)
 
@@ -280,19 +291,22 @@ class Connection(asyncio.Protocol):
         Once the transport is closed the socket object has no descriptor any more and refuses.
         """
         if self.foreign is not None:
-            return self._send_by_transport  # amqtt writes there too
+            return self.send_by_transport  # amqtt writes there too
         self.transport.set_write_buffer_limits(high=0)
+        self.unread_limit = self.lane.write_buffer + MAX_DIFFERENCE
         if self.transport.get_extra_info("ssl_object") is None:
             return self._socket.send
-        return self._send_by_transport
+        return self.send_by_transport
 
-    def _send_by_transport(self, packet: bytes) -> int:
+    def send_by_transport(self, packet: bytes) -> int:
+        """Hands a packet to the transport, behind whatever waits there."""
         self.transport.write(packet)
         return len(packet)
 
     def release_sender(self) -> None:
         """Everything goes through the transport again."""
         self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
+        self.unread_limit = self.lane.write_buffer
 
     # ---- Acknowledgements
 
@@ -380,8 +394,7 @@ class Connection(asyncio.Protocol):
             if self.lane.feed.congested:
                 self.lane.pause(self)
         elif kind is Topic.UP:
-            assert self.identity.device is not None
-            self.lane.feed.up(self.identity.device, packet.payload, self, done)
+            self.lane.feed.up(packet.payload, self, done)
         else:
             self.lane.counters.dropped["publish_not_permitted"] += 1
             done()

@@ -42,6 +42,9 @@ class Host(Protocol):
     def session_present(self, connection: Connection, session: Session | None) -> bool:
         """Whether state of a persistent session is at hand; restores what there is."""
 
+    def discard_session(self, connection: Connection) -> None:
+        """The client asks for a new session."""
+
     def connected(self, connection: Connection) -> None:
         """The client was accepted and has its CONNACK."""
 
@@ -229,6 +232,8 @@ class Lane:
             session = self.sessions.get(client_id)
         if session is not None and (connect.clean_session or session.clean):
             session = None  # [MQTT-3.1.2-6]
+        if connect.clean_session:
+            self._host.discard_session(connection)
         present = not connect.clean_session and self._host.session_present(connection, session)
         if session is None:
             session = Session(client_id, connect.clean_session)
@@ -287,7 +292,11 @@ class Lane:
             channel = will.topic[len(self.rules.items) :]
             self.feed.item(channel, will.payload, dup=False, done=_nothing)
         elif identity.device is not None:
-            self.feed.up(identity.device, will.payload, connection, _nothing)
+            self.feed.up(will.payload, connection, _nothing)
+
+    def forget_session(self, client_id: str) -> None:
+        """The client's device was removed: nothing of it is present when it comes back."""
+        self.sessions.pop(client_id, None)
 
     def forget_sessions(self) -> None:
         """Drops persistent sessions that nobody has come back to and that hold nothing."""

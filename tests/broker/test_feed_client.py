@@ -102,19 +102,7 @@ async def test_following_and_attributes_reach_the_server(
     wait_for(feed, "snow", "rain")
 
 
-@pytest.mark.parametrize(
-    "clean",
-    [
-        True,
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                strict=False,  # both messages may happen to come in one piece
-                reason="Positions.subscribe takes it for a device that holds nothing",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("clean", [True, False])
 async def test_a_restarted_client_resumes_from_its_file_without_a_snapshot(
     server: ServerProcess, clients: Any, tmp_path: Path, clean: bool
 ) -> None:

@@ -290,6 +290,64 @@ def test_feedback_is_taken_for_the_last_eight_windows_of_items() -> None:
     assert ledger.count_feedback(0, 3, 0) is True
 
 
+def test_a_cap_lowered_to_qos_0_waits_until_what_was_sent_above_it_is_acknowledged() -> None:
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    push(ledger, [slot(1)])
+    ledger.attach(0, 0)
+    assert push(ledger, [slot(2), slot(1)]) == []
+    assert push(ledger, [slot(2)]) == []
+    assert [frame.qos for frame in ledger.unacknowledged(0)] == [1]
+    assert acknowledge(ledger, 0, 1) == [0]
+    assert [qos for _, qos, _ in push(ledger, [slot(2)])] == [0]
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_changed_budget_asks_for_a_snapshot_as_other_forms_of_the_items_may_fit(
+    acknowledged: bool,
+) -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    if acknowledged:
+        acknowledge(ledger, 0, 1)
+    ledger.fit(0, k=COLUMNS, frame_max=400, payload_max=350, clock=False)
+    assert ledger.answer(0, 0, 0) is not Answer.AHEAD
+    [(_, _, frame)] = push(ledger, [slot(1)])
+    assert isinstance(decode_frame(frame), Snapshot)
+
+
+def test_a_row_packed_with_another_window_length_is_never_resumed_by_a_delta() -> None:
+    ledger = ledger_of(1, cap=0)
+    push(ledger, [slot(n) for n in range(1, 6)])
+    packed = ledger.pack(0)
+    other = Ledger(COLUMNS)
+    open_row(other, 0, k=3, budget=BUDGET)
+    other.unpack(0, packed)
+    other.attach(0, 0)
+    push(other, [slot(n) for n in range(1, 4)])
+    assert other.answer(0, 1, 1) is Answer.SNAPSHOT
+
+
+def test_a_gap_before_a_frame_acknowledged_out_of_order_is_filled() -> None:
+    ledger = ledger_of(1)
+    for newest in range(1, 4):
+        push(ledger, [slot(n) for n in range(newest, 0, -1)])
+    acknowledge(ledger, 0, 3)
+    assert ledger.answer(0, 1, 1) is Answer.KNOWN
+    [(_, _, frame)] = push(ledger, [slot(3), slot(2), slot(1)])
+    delta = decode_frame(frame)
+    assert isinstance(delta, Delta)
+    assert delta.base == 1
+
+
+def test_a_batch_has_each_row_once() -> None:
+    ledger = ledger_of(2, budget=96)
+    rows = np.arange(2, dtype=np.int32)
+    windows = feed([slot(n) for n in (31, 32, 33)], [slot(n) for n in (33, 34, 35)])
+    for batch in ledger.push(rows, windows, FORMS, 0.0):
+        assert len(set(batch.rows.tolist())) == len(batch.rows)
+
+
 @st.composite
 def two_windows(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
     k = draw(st.integers(1, COLUMNS))
