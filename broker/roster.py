@@ -10,8 +10,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from devices.frames import payload_capacity
 from devices.ledger import Ledger
+from devices.packets import remaining_length
 from feedgen.engine import SHELVES
 
 if TYPE_CHECKING:
@@ -19,9 +23,13 @@ if TYPE_CHECKING:
 
     from broker.config import FeedSettings
     from broker.lane.connection import Connection
+    from devices.ledger_rows import Rows
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine, Seat
+
+
+_FEW = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +76,7 @@ class Shelf:
         ledger: What the devices hold.
         lives: By row.
         sends: By row, what sends a packet at once and says how much of it went (`Connection.sender`).
-        topics: By row, the length-prefixed topic name.
+        topics: By row, the length-prefixed topic name; also as a matrix, and its length.
         acks: PUBACKs to work off, as row << 16 | packet id.
         stalled: Devices that have not acknowledged for long.
     """
@@ -77,6 +85,8 @@ class Shelf:
     lives: list[Live | None] = field(default_factory=list)
     sends: list[Callable[[bytes], int]] = field(default_factory=list)
     topics: list[bytes] = field(default_factory=list)
+    topic_matrix: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    topic_lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     acks: list[int] = field(default_factory=list)
     stalled: int = 0
 
@@ -89,6 +99,34 @@ class Shelf:
         self.lives[row] = live
         self.topics[row] = live.topic
         self.sends[row] = nowhere
+        length = len(live.topic)
+        rows, width = self.topic_matrix.shape
+        if row >= rows or length > width:
+            size = max(row + 1, 2 * rows if row >= rows else rows), max(width, length)
+            matrix = np.zeros(size, np.uint8)
+            matrix[:rows, :width] = self.topic_matrix
+            self.topic_matrix = matrix
+            self.topic_lengths = np.pad(self.topic_lengths, (0, size[0] - rows))
+        self.topic_matrix[row, :length] = np.frombuffer(live.topic, np.uint8)
+        self.topic_lengths[row] = length
+
+    def leads(self, rows: Rows, qos: int, length: int) -> NDArray[np.uint8] | None:
+        """What stands before `length` more bytes in PUBLISH packets to these rows, as a matrix.
+
+        None where the topic names differ in length, or for a handful of rows: those packets are put
+        together one by one.
+        """
+        if len(rows) < _FEW:
+            return None
+        lengths = self.topic_lengths.take(rows)
+        topic = int(lengths[0])
+        if (lengths != topic).any():
+            return None
+        head = publish_header(qos, topic + length)
+        lead = np.empty((len(rows), len(head) + topic), np.uint8)
+        lead[:, : len(head)] = np.frombuffer(head, np.uint8)
+        lead[:, len(head) :] = self.topic_matrix.take(rows, axis=0)[:, :topic]
+        return lead
 
     def forget_acks(self, row: int) -> None:
         """Drops PUBACKs that were not worked off."""
@@ -145,6 +183,8 @@ class Roster:
             )
             for columns in SHELVES
         ]
+        for shelf in self.shelves:
+            shelf.ledger.leads = shelf.leads
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -329,6 +369,11 @@ class Roster:
         numbers.discard(n)
         if not numbers:
             del self._dismissed[device]
+
+
+def publish_header(qos: int, length: int) -> bytes:
+    """The fixed header of a PUBLISH with so many bytes behind it (MQTT 3.1.1, 3.3.1)."""
+    return bytes((0x30 | qos << 1,)) + remaining_length(length)
 
 
 def _frame_max(budget: int, topic: int) -> int:

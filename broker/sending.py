@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import starmap
 from operator import call, itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from broker.item_forms import ItemForms
-from devices.packets import as_duplicate, remaining_length
+from broker.roster import publish_header
+from devices.packets import as_duplicate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,27 +66,17 @@ class Sending:
     def _write(self, shelf: Shelf, batch: Batch) -> None:
         """Sends frames: fixed header, topic, tail."""
         rows = batch.rows.tolist()
-        topics, sends = _pick(rows, shelf.topics), _pick(rows, shelf.sends)
-        blocked = shelf.ledger.blocked[batch.rows]
+        sends = _pick(rows, shelf.sends)
+        blocked = shelf.ledger.blocked.take(batch.rows)
         if blocked.any():
             sends = self._behind_what_waits(shelf, rows, sends, blocked)
-        heads = _HEADS[batch.qos]
-        packets = [
-            (
-                heads[size]
-                if (size := len(topic) + len(tail)) < _HEAD_TABLE
-                else _head(batch.qos, size)
-            )
-            + topic
-            + tail
-            for topic, tail in zip(topics, batch.tails, strict=True)
-        ]
-        size = sum(map(len, packets))
+        packets = batch.tails if batch.whole else _packets(batch, _pick(rows, shelf.topics))
+        size = len(packets) * len(packets[0]) if batch.whole else sum(map(len, packets))
         sent: list[int] = []
+        waiting = zip(sends, packets, strict=True)
         while len(sent) < len(packets):
-            at = len(sent)
             try:
-                sent.extend(map(call, sends[at:], packets[at:]))
+                sent.extend(starmap(call, waiting))
             except OSError:
                 sent.append(0)  # no room, or the connection is about to be lost
         if sum(sent) != size:
@@ -133,7 +125,11 @@ class Sending:
         for frame in ledger.unacknowledged(live.seat.row):
             if frame.packet_id in releasing:
                 continue
-            packet = _head(frame.qos, len(live.topic) + len(frame.tail)) + live.topic + frame.tail
+            packet = (
+                publish_header(frame.qos, len(live.topic) + len(frame.tail))
+                + live.topic
+                + frame.tail
+            )
             connection.transport.write(as_duplicate(packet))
             self._frames["resent"] += 1
 
@@ -166,17 +162,25 @@ class Sending:
             connection.ack_queue.append(connection.row_key | packet_id)
 
 
+def _packets(batch: Batch, topics: Sequence[bytes]) -> list[bytes]:
+    """The packets of a batch that has only what follows their topic names."""
+    heads = _HEADERS[batch.qos]
+    return [
+        (
+            heads[size]
+            if (size := len(topic) + len(tail)) < _HEADER_TABLE
+            else publish_header(batch.qos, size)
+        )
+        + topic
+        + tail
+        for topic, tail in zip(topics, batch.tails, strict=True)
+    ]
+
+
 def _pick(rows: list[int], column: list[_T]) -> Sequence[_T]:
     """The entries of these rows."""
     return itemgetter(*rows)(column) if len(rows) > 1 else [column[rows[0]]]
 
 
-_HEAD_TABLE = 16_384
-
-
-def _head(qos: int, length: int) -> bytes:
-    """The fixed header of a PUBLISH (MQTT 3.1.1, 3.3.1)."""
-    return bytes((0x30 | qos << 1,)) + remaining_length(length)
-
-
-_HEADS = [[_head(qos, length) for length in range(_HEAD_TABLE)] for qos in range(3)]
+_HEADER_TABLE = 16_384
+_HEADERS = [[publish_header(qos, length) for length in range(_HEADER_TABLE)] for qos in range(3)]

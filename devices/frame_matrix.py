@@ -28,6 +28,12 @@ def uint_class(values: NDArray[np.integer]) -> NDArray[np.int8]:
     return np.searchsorted(_UINT_LIMITS, values, side="right").astype(np.int8)
 
 
+def put_length(epoch_class: int, seq_class: int, item: int, *, packet_id: bool) -> int:
+    """Bytes of what `put_deltas` makes for an item of so many bytes, the lead left out."""
+    heads = 2 * packet_id + len(_DELTA) + len(_ONE_PUT) + 1
+    return heads + UINT_SIZES[epoch_class] + UINT_SIZES[seq_class] + item
+
+
 def _class_of(value: int) -> int:
     return 0 if value < 0x80 else 1 if value < 0x100 else 2 if value < 0x10000 else 3
 
@@ -53,6 +59,7 @@ def put_deltas(
     rank: NDArray[np.integer],
     item: bytes,
     packet_id: NDArray[np.integer] | None,
+    lead: NDArray[np.uint8] | None = None,
 ) -> list[bytes]:
     """One delta with a single put per row: `[1, epoch, seq, [[rank, item]]]`.
 
@@ -62,9 +69,11 @@ def put_deltas(
         rank: The ranks, 0 to 63.
         item: The encoded item, shared by all rows.
         packet_id: MQTT packet identifiers to stand in front of each frame (QoS 1 and 2), or None.
+        lead: What stands before that, a matrix of as many rows, or None.
 
     Returns:
-        What follows the topic name of each row's PUBLISH packet, all of one length.
+        What follows the topic name of each row's PUBLISH packet, all of one length; with a `lead` that
+        is fixed header and topic name, the whole packets.
     """
     epoch_class = _class_of(int(epoch[0]))
     seq_class = _class_of(int(seq[0]))
@@ -83,8 +92,11 @@ def put_deltas(
     at = _put_uint(head, at, seq, seq_class)
     head[:, at : at + len(_ONE_PUT)] = np.frombuffer(_ONE_PUT, np.uint8)
     head[:, -1] = rank
-    frames = np.empty((len(epoch), head_length + len(item)), np.uint8)
-    frames[:, :head_length] = head
-    frames[:, head_length:] = np.frombuffer(item, np.uint8)
+    start = 0 if lead is None else lead.shape[1]
+    frames = np.empty((len(epoch), start + head_length + len(item)), np.uint8)
+    if lead is not None:
+        frames[:, :start] = lead
+    frames[:, start : start + head_length] = head
+    frames[:, start + head_length :] = np.frombuffer(item, np.uint8)
     tails = frames.view(np.dtype((np.void, frames.shape[1]))).ravel().tolist()
     return cast("list[bytes]", tails)

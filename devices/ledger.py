@@ -16,7 +16,7 @@ change is one put are worked off together as arrays, every other row by `differe
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import slots
-from devices.frame_matrix import put_deltas, uint_class
+from devices.frame_matrix import put_deltas, put_length, uint_class
 from devices.frame_plan import ItemForms, ItemSource, Plan, plan_frame
 from devices.frames import delta_bytes, snapshot_bytes
 from devices.ledger_rows import LedgerRows, Records, Rows, Windows
@@ -40,7 +40,8 @@ _PACKET_IDS = 0xFFFF
 class Batch:
     """Frames of one QoS, one for each of these rows, ready to stand behind a PUBLISH topic name.
 
-    `tails` hold the packet identifier (QoS 1 and 2) and the payload. `puts`, `removes`, `moves` count
+    `tails` hold the packet identifier (QoS 1 and 2) and the payload, or the whole packets where the
+    batch is `whole`. `puts`, `removes`, `moves` count
     the operations in the batch, `snapshots` the snapshots.
     """
 
@@ -51,6 +52,7 @@ class Batch:
     puts: int = 0
     removes: int = 0
     moves: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class Ledger(LedgerRows):
         super().__init__(columns, max_inflight + 1, RECENT_WINDOWS * columns, capacity)
         self.max_inflight = max_inflight
         self._policy = np.asarray(qos_by_priority, np.int8)
+        # What makes, for rows, a QoS and the bytes behind the topic name, a matrix of the bytes before
+        # them; or None where that is not worth while. Set by whoever knows the topics.
+        self.leads: Callable[[Rows, int, int], NDArray[np.uint8] | None] | None = None
         # For each rank the columns up to it, for each k the columns from it on.
         column = np.arange(columns)
         self._up_to = column <= column[:, None]
@@ -395,15 +400,13 @@ class Ledger(LedgerRows):
         qos = kind >> 2 & 3
         item = forms.encoded(clock=bool(kind & 2), brief=bool(kind & 1))
         packet_id = state["packet_id"] if qos else None
-        tails = put_deltas(state["epoch"], state["seq"], rank, item, packet_id)
+        length = put_length(kind >> 6, kind >> 4 & 3, len(item), packet_id=bool(qos))
+        lead = self.leads(rows, qos, length) if self.leads is not None else None
+        frames = put_deltas(state["epoch"], state["seq"], rank, item, packet_id, lead)
         if qos:
-            kept = state["keep"]
-            if kept.all():
-                self.tails[at] = tails
-            elif kept.any():
-                for index in np.flatnonzero(kept).tolist():
-                    self.tails[at[index]] = tails[index]
-        return Batch(rows, qos, tails, puts=len(rows))
+            for index in np.flatnonzero(state["keep"]).tolist():
+                self.tails[at[index]] = frames[index][-length:]
+        return Batch(rows, qos, frames, puts=len(rows), whole=lead is not None)
 
     def _qos(self, state: Records, priority: int) -> NDArray[np.int8]:
         """The QoS of the next frame of each row (PROTOCOL.md, delivery).
@@ -441,7 +444,15 @@ class Ledger(LedgerRows):
                 counts[2] += plan.removes
                 counts[3] += plan.moves
         return [
-            Batch(np.array(sent_rows, np.int32), qos, tails, *counts)
+            Batch(
+                np.array(sent_rows, np.int32),
+                qos,
+                tails,
+                snapshots=counts[0],
+                puts=counts[1],
+                removes=counts[2],
+                moves=counts[3],
+            )
             for (_, qos), (sent_rows, tails, counts) in sorted(found.items())
         ]
 

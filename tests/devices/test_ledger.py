@@ -348,6 +348,22 @@ def test_a_batch_has_each_row_once() -> None:
         assert len(set(batch.rows.tolist())) == len(batch.rows)
 
 
+def test_with_leads_a_batch_has_whole_packets_and_keeps_only_the_tails_to_resend() -> None:
+    plain, led = ledger_of(3), ledger_of(3)
+    led.leads = lambda rows, qos, length: np.full((len(rows), 3), [qos, length, 7], np.uint8)
+    found = []
+    for ledger in (plain, led):
+        ledger.keep[:3] = True
+        push(ledger, [], [], [])
+        rows = np.arange(3, dtype=np.int32)
+        [batch] = ledger.push(rows, feed(*[[slot(1)]] * 3), FORMS, 0.0)
+        found.append((batch, [ledger.unacknowledged(row) for row in range(3)]))
+    (tails, kept), (packets, kept_too) = found
+    assert (tails.whole, packets.whole) == (False, True)
+    assert packets.tails == [bytes((1, len(tail), 7)) + tail for tail in tails.tails]
+    assert kept == kept_too
+
+
 @st.composite
 def two_windows(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
     k = draw(st.integers(1, COLUMNS))
