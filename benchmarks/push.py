@@ -1,6 +1,6 @@
 """CPU per delivery of the push path, against Mosquitto in the same run.
 
-`python benchmarks/push.py [--json] [--quick] [--devices 2000] [--rounds 5] [--items 25]`
+`python benchmarks/push.py [--json] [--quick] [--devices 2000] [--rounds 4] [--items 60]`
 
 Ours: one item is published; the feed of every device is recomputed and each receives its own delta
 frame. Mosquitto: a publisher writes as many PUBLISH packets, equally long, one to each device's own
@@ -52,8 +52,8 @@ def main() -> None:
     options_parser.add_argument("--items", type=int, help="items per round")
     options = options_parser.parse_args()
     options.devices = options.devices or (1000 if options.quick else 2000)
-    options.items = options.items or (10 if options.quick else 25)
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.items = options.items or (20 if options.quick else 60)
+    options.rounds = options.rounds or (2 if options.quick else 4)
     report = Report(
         "push", {"devices": options.devices, "items": options.items, "rounds": options.rounds}
     )
