@@ -41,8 +41,12 @@ class Stock(Target):
         yaml = directory / "broker.yaml"
         settings = json.dumps({"data": str(directory / "data"), "feed.max_inflight": 2})
         yaml.write_text(YAML.format(config=toml, settings=settings))
-        # As the script `amqtt` does it.
-        program = "import sys; from amqtt.scripts.broker_script import main; sys.exit(main())"
+        # As the script `amqtt` does it; a shell that runs us in the background lets its children
+        # ignore SIGINT.
+        program = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from amqtt.scripts.broker_script import main; sys.exit(main())"
+        )
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, "-c", str(yaml)],
@@ -51,6 +55,16 @@ class Stock(Target):
                 cwd=ROOT,
                 env=CLEAN_ENVIRONMENT,
             )
+
+    def interrupt(self) -> None:
+        """Ctrl-C; a server that does not heed it fails the test and is not left behind."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def listening(self) -> re.Match[str] | None:
         assert self.process.poll() is None, self.log.read_text()
@@ -67,8 +81,7 @@ async def stock(tmp_path: Path) -> AsyncIterator[Stock]:
         yield found
     finally:
         await found.drop_peers()
-        found.process.send_signal(signal.SIGINT)
-        found.process.wait(PATIENCE)
+        found.interrupt()
 
 
 async def test_a_stock_amqtt_serves_feeds_and_everything_else_on_one_port(stock: Stock) -> None:
@@ -87,8 +100,7 @@ async def test_a_stock_amqtt_keeps_positions_when_it_is_interrupted(
 ) -> None:
     device = await stock.subscribed("kitchen")
     await stock.drop_peers()
-    stock.process.send_signal(signal.SIGINT)
-    stock.process.wait(PATIENCE)
+    stock.interrupt()
     second = Stock(tmp_path)
     try:
         match = await eventually(second.listening)
@@ -101,8 +113,7 @@ async def test_a_stock_amqtt_keeps_positions_when_it_is_interrupted(
         assert (await again.delta()).epoch == device.replica.epoch
     finally:
         await second.drop_peers()
-        second.process.send_signal(signal.SIGINT)
-        second.process.wait(PATIENCE)
+        second.interrupt()
 
 
 async def test_a_feed_that_cannot_start_ends_a_stock_amqtt(tmp_path: Path) -> None:
