@@ -145,6 +145,8 @@ class Lane:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
+            except ConnectionAbortedError:
+                continue  # it left while it waited
             except OSError as error:
                 # Out of descriptors or memory: leave the others in the backlog for a moment.
                 self.counters.dropped["accept_failed"] += 1
