@@ -164,8 +164,9 @@ class LimitSettings(_Section):
         default=65_536,
         ge=4_096,
         le=16_777_216,
-        description="Bytes waiting in a connection above which nothing more is written to it; "
-        "what it misses becomes one net difference.",
+        description="Bytes of answers waiting in a connection above which a client that goes on "
+        "asking without reading is closed. Frames never wait: what a full connection misses becomes "
+        "one net difference.",
     )
     max_pending_items: int = Field(
         default=20_000,

@@ -184,7 +184,6 @@ class Positions:
             self._counters.dropped["hello_bad_epoch"] += 1
             position = (0, 0)
         if hello.options is not None:
-            live.c = hello.options.c
             changed = self._registry.apply_hello(live.profile, hello.options)
             if changed.k or changed.budget:
                 position = (0, 0)

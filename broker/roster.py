@@ -50,7 +50,6 @@ class Live:
         answered_at: When a hello was last answered.
         due: When a resumed session that stays silent counts as holding nothing; 0 if not waiting.
         away_since: When its connection ended.
-        c: The number of its connection that its hello named.
     """
 
     profile: Profile
@@ -65,7 +64,6 @@ class Live:
     answered_at: float = float("-inf")
     due: float = 0.0
     away_since: float = 0.0
-    c: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -246,7 +244,7 @@ class Roster:
         connection = live.connection
         self.unseat(live)
         moved = self.seat(live.profile)
-        moved.proven, moved.saving, moved.c = live.proven, live.saving, live.c
+        moved.proven, moved.saving = live.proven, live.saving
         if connection is not None:
             self.connect(moved, connection)
         moved.qos, moved.said_hello, moved.answered_at = live.qos, live.said_hello, live.answered_at

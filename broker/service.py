@@ -294,7 +294,10 @@ class Service:
     # ---- Up messages
 
     def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
-        """Takes an up message of the connection's device; `done` is called when what it changes is durable or taken over."""
+        """Takes an up message of the connection's device.
+
+        `done` is called when what it changes is durable (a profile) or taken over (the rest).
+        """
         try:
             message = decode_up(payload)
         except BadUp as error:

@@ -177,7 +177,6 @@ class Connection(asyncio.Protocol):
             and data[1] == 2
             and (data[2] or data[3])
             and not self._kept
-            and self.foreign is None
         ):
             # A PUBACK alone, what devices send most: to be worked off together with all others.
             if not queue:
@@ -290,8 +289,6 @@ class Connection(asyncio.Protocol):
         pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
         Once the transport is closed the socket object has no descriptor any more and refuses.
         """
-        if self.foreign is not None:
-            return self.send_by_transport  # amqtt writes there too
         self.transport.set_write_buffer_limits(high=0)
         self.unread_limit = self.lane.write_buffer + MAX_DIFFERENCE
         if self.transport.get_extra_info("ssl_object") is None:
