@@ -6,11 +6,15 @@ READY := .venv/.ready
 
 # Passed on to the demo: make demo DEMO="--seconds 60 --devices 500"
 DEMO ?=
+# Passed on to the fault suite: make faults FAULTS="--rounds 1000 --seed 7"
+FAULTS ?=
+# Seconds for each fuzzer: make fuzz SECONDS=600
+SECONDS ?= 20
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types bench clean ci
+.PHONY: help setup demo test faults fuzz lint format types bench clean ci
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +35,12 @@ demo: $(READY) ## a server, a fleet, real news, and the proof that every feed is
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: $(READY) ## kill, cut, delay, fill the disk, step the clock, and prove that every promise holds
+	@$(BIN)/python -m broker faults $(FAULTS)
+
+fuzz: $(READY) ## coverage-guided fuzzing of every decoder
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 lint: $(READY) ## style and common mistakes
 	$(BIN)/ruff format --check .

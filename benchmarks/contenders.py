@@ -67,11 +67,11 @@ class Contender:
         }
 
 
-def ours(stack: ExitStack, devices: int, items: int, qos: int) -> Contender:
+def ours(stack: ExitStack, devices: int, items: int, qos: int, tls: bool = False) -> Contender:
     """Start our broker and its fleet; windows are full afterwards."""
-    server = stack.enter_context(servers.fleetfeed())
+    server = stack.enter_context(servers.fleetfeed(tls=tls))
     fleet = stack.enter_context(
-        Worker(cores()[1], Fleet, port=server.port, idents=idents(devices), qos=qos)
+        Worker(cores()[1], Fleet, port=server.port, idents=idents(devices), qos=qos, tls=tls)
     )
     fleet.call("connect")
     fleet.call("settle")
@@ -89,11 +89,21 @@ def ours(stack: ExitStack, devices: int, items: int, qos: int) -> Contender:
     return Contender("fleetfeed, personal frames", run, idle_share(server.pid))
 
 
-def peers(stack: ExitStack, devices: int, items: int, qos: int) -> list[Contender]:
+def peers(
+    stack: ExitStack, devices: int, items: int, qos: int, tls: bool = False
+) -> list[Contender]:
     """Start Mosquitto and its fleet: one topic each, and one topic to all."""
-    server = stack.enter_context(servers.mosquitto())
+    server = stack.enter_context(servers.mosquitto(tls=tls))
     fleet = stack.enter_context(
-        Worker(cores()[1], Fleet, port=server.port, idents=idents(devices), qos=qos, also=(ALL,))
+        Worker(
+            cores()[1],
+            Fleet,
+            port=server.port,
+            idents=idents(devices),
+            qos=qos,
+            also=(ALL,),
+            tls=tls,
+        )
     )
     fleet.call("connect")
     fleet.call("each", count=2, size=PAYLOAD)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+from certificates import client_context
 from wire import (
     RefusedError,
     connect_packet,
@@ -233,6 +234,7 @@ class Fleet:
         also: filters that every device subscribes to besides its own.
         ups: payloads per device that it publishes at QoS 1 to `u/<ident>` before SUBSCRIBE.
         keep: keep every payload received, for `held`.
+        tls: connect by TLS.
     """
 
     def __init__(
@@ -244,7 +246,9 @@ class Fleet:
         also: Sequence[str] = (),
         ups: Sequence[Sequence[bytes]] | None = None,
         keep: bool = False,
+        tls: bool = False,
     ) -> None:
+        self._tls = client_context() if tls else None
         self.tally = Tally()
         self.qos = qos
         self.devices: list[Device] = []
@@ -287,7 +291,7 @@ class Fleet:
 
     async def _open(self, ident: str, client: AnyClient) -> AnyClient:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: client, "127.0.0.1", self._port)
+        await loop.create_connection(lambda: client, "127.0.0.1", self._port, ssl=self._tls)
         client.write(connect_packet(ident))
         await client.on_ready
         return client

@@ -7,6 +7,7 @@ best for it here: no persistence, no `$SYS` timer, no connection log, TCP_NODELA
 from __future__ import annotations
 
 import getpass
+import os
 import select
 import shutil
 import socket
@@ -14,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from certificates import issue
 from harness import cores, cpu_seconds, on_core, progress, quiesce, resident_bytes
 
 #: Seconds that a server may take until it listens.
@@ -61,19 +63,25 @@ def find_mosquitto() -> str | None:
 
 
 @contextmanager
-def fleetfeed(*options: str) -> Iterator[Server]:
-    """Run our broker on an empty data directory with open registration."""
+def fleetfeed(*options: str, tls: bool = False) -> Iterator[Server]:
+    """Run our broker on an empty data directory with open registration, on one port."""
     with tempfile.TemporaryDirectory(prefix="fleetfeed-bench-") as place:
         port = free_port()
+        address = f"127.0.0.1:{port}"
         data = Path(place) / "data"
-        command = [sys.executable, "-m", "broker", "serve", "--bind", f"127.0.0.1:{port}"]
-        command += ["--data", str(data), "--open", *options]
-        with _running("fleetfeed", command, port, Path(place) / "log") as server:
+        command = [sys.executable, "-m", "broker", "serve", "--data", str(data), "--open"]
+        command += ["--bind", "off" if tls else address, *options]
+        settings = {}
+        if tls:
+            files = issue(Path(place))
+            settings = {"BIND": address, "CERTIFICATE": files.certificate, "KEY": files.key}
+        environment = {f"FLEETFEED_TLS__{name}": str(value) for name, value in settings.items()}
+        with _running("fleetfeed", command, port, Path(place) / "log", environment) as server:
             yield server
 
 
 @contextmanager
-def mosquitto() -> Iterator[Server]:
+def mosquitto(*, tls: bool = False) -> Iterator[Server]:
     """Run Mosquitto.
 
     Raises:
@@ -85,8 +93,13 @@ def mosquitto() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="mosquitto-bench-") as place:
         port = free_port()
         config = Path(place) / "mosquitto.conf"
+        encrypted = ""
+        if tls:
+            files = issue(Path(place))
+            encrypted = f"certfile {files.certificate}\nkeyfile {files.key}\n"
         config.write_text(
             f"listener {port} 127.0.0.1\n"
+            f"{encrypted}"
             f"user {getpass.getuser()}\n"
             "allow_anonymous true\n"
             "persistence false\n"
@@ -103,9 +116,16 @@ def mosquitto() -> Iterator[Server]:
 
 
 @contextmanager
-def _running(name: str, command: Sequence[str], port: int, log: Path) -> Iterator[Server]:
+def _running(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    env = {**os.environ, **(environment or {})}
     with log.open("wb") as out, on_core(cores()[0]):
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
     try:
         _await_listener(process, port)
         yield Server(name, process.pid, port)

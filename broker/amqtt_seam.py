@@ -1,8 +1,12 @@
-"""The one file that knows amqtt's inside.
+"""The one file that knows amqtt's inside, and the bridge between amqtt and the lane's exchange.
 
-Everything else uses amqtt's public interfaces: plugins, `BrokerContext`, adapters and external
-listeners. What is not public, and why it is needed, stands here; `tests/broker/test_amqtt_seam.py`
-pins it to the release named in `pyproject.toml`.
+The lane serves every client of its ports itself. amqtt is the broker around it: its other plugins publish
+(`$SYS/…`), and clients of listeners of its own may be there. What those publish reaches the subscribers
+in the lane, and what the lane's clients publish reaches theirs.
+
+Everything is done through amqtt's public interfaces: plugin events, `BrokerContext`, adapters and
+external listeners. What is not public, and why it is needed, stands here; `tests/broker/test_amqtt_seam.py`
+pins it to the release named in `pyproject.toml`:
 
 `BrokerContext._broker_instance`: a plugin of a stock `amqtt -c` is given the context alone, but
 `Broker.external_connected`, which is public, is a method of the broker.
@@ -11,50 +15,161 @@ pins it to the release named in `pyproject.toml`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import secrets
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from amqtt.broker import Broker, BrokerContext
-    from amqtt.session import Session
+from amqtt.adapters import StreamReaderAdapter, WriterAdapter
+from amqtt.contexts import ListenerType
 
-    from broker.lane.handover import Foreign
+from broker.lane.outbox import Message
+from devices.packets import (
+    Connect,
+    Decoder,
+    Disconnect,
+    MalformedPacket,
+    Publish,
+    Subscribe,
+    encode,
+)
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from amqtt.broker import Broker, BrokerContext
+    from amqtt.session import ApplicationMessage, Session
+
+    from broker.counters import Counters
+    from broker.lane.exchange import Exchange
+
+logger = logging.getLogger(__name__)
 
 LISTENER = "default"
-"""The listener under whose name handed-on connections are served; amqtt requires this one."""
+"""The listener under whose name the bridge is connected; amqtt requires this one."""
+
+_CLIENT_ID = "fleetfeed-bridge"
+_MAX_WAITING = 10_000
+"""Messages on their way to clients of amqtt's own listeners."""
 
 
-class Amqtt:
-    """What the lane needs of the amqtt broker around it (see `lane.listener.Foreigners`).
+class Bridge:
+    """Between amqtt and the lane's exchange, in both directions.
 
     Args:
         context: The plugin's context.
+        exchange: The lane's.
+        counters: What was dropped is counted here.
     """
 
-    def __init__(self, context: BrokerContext) -> None:
+    def __init__(self, context: BrokerContext, exchange: Exchange, counters: Counters) -> None:
         self._context = context
         self._broker: Broker = context._broker_instance  # noqa: SLF001 (see the module's docstring)
-        self._admitted: set[str] = set()
+        self._exchange = exchange
+        self._counters = counters
+        self._token = secrets.token_hex(16)
+        self._outward: asyncio.Queue[tuple[Message, bool]] = asyncio.Queue(_MAX_WAITING)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reader = asyncio.StreamReader()
+        self._stopping = False
 
-    def has_session(self, client_id: str) -> bool:
-        """Whether amqtt keeps a persistent session for this client."""
-        session = self._context.get_session(client_id)
-        return session is not None and not session.clean_session
+    def start(self) -> None:
+        """Connects both sides."""
+        self._tasks.append(asyncio.ensure_future(self._listen()))
+        if has_listeners(self._broker):
+            self._exchange.outward = self._take
+            self._tasks.append(asyncio.ensure_future(self._pass_on()))
+
+    async def stop(self) -> None:
+        """Parts them."""
+        self._stopping = True
+        self._exchange.outward = None
+        self._reader.feed_data(encode(Disconnect()))
+        self._reader.feed_eof()
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=1)
+
+    # ---- From amqtt
 
     def is_admitted(self, session: Session) -> bool:
-        """Whether the lane has authenticated the client of this session."""
-        # Not by its id, under which anybody may come by another listener of amqtt's; nor by its
-        # address, which stays that of the first connection when a session is resumed.
-        return session.password in self._admitted
+        """Whether this session of amqtt is the bridge's own."""
+        # Not by its id, under which anybody may come by another listener of amqtt's.
+        return isinstance(session.password, str) and secrets.compare_digest(
+            session.password, self._token
+        )
 
-    async def serve(self, foreign: Foreign) -> None:
-        """Serves a handed-on connection, of a client that the lane has authenticated, until it ends."""
-        self._admitted.add(foreign.token)
+    def received(self, message: ApplicationMessage) -> None:
+        """A client of one of amqtt's own listeners has published, and amqtt permitted it."""
+        packet = message.publish_packet
+        retain = bool(packet is not None and packet.retain_flag)
+        self._exchange.distribute(
+            Message(message.topic, bytes(message.data), message.qos or 0), retain=retain
+        )
+
+    async def _listen(self) -> None:
+        """A client of amqtt that subscribes to what amqtt's plugins publish."""
+        connect = Connect(_CLIENT_ID, username=_CLIENT_ID, password=self._token.encode())
+        self._reader.feed_data(encode(connect))
+        self._reader.feed_data(encode(Subscribe(1, (("$SYS/#", 0),))))
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._broker.external_connected(
+                StreamReaderAdapter(self._reader), _Writer(self._published), LISTENER
+            )
+        if not self._stopping:
+            logger.warning("amqtt has let the bridge go: what its plugins publish does not arrive")
+
+    def _published(self, packet: Publish) -> None:
+        # Whatever else amqtt sends a client that has just connected is not for `$SYS`.
+        if packet.topic.startswith("$SYS/"):
+            self._exchange.distribute(Message(packet.topic, packet.payload), retain=packet.retain)
+
+    # ---- To amqtt
+
+    def _take(self, message: Message, retain: bool) -> None:
         try:
-            await self._broker.external_connected(foreign.reader, foreign.writer, LISTENER)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the client left in the middle of a packet
-        finally:
-            self._admitted.discard(foreign.token)
+            self._outward.put_nowait((message, retain))
+        except asyncio.QueueFull:
+            self._counters.dropped["amqtt_too_slow"] += 1
+
+    async def _pass_on(self) -> None:
+        while True:
+            message, retain = await self._outward.get()
+            await self._context.broadcast_message(message.topic, message.payload, message.qos)
+            if retain:
+                await self._context.retain_message(message.topic, message.payload, message.qos)
+
+
+class _Writer(WriterAdapter):
+    """What amqtt writes to the bridge: packets, of which the PUBLISHes count."""
+
+    def __init__(self, published: Callable[[Publish], None]) -> None:
+        self._published = published
+        self._decoder = Decoder(role="client", max_packet=1 << 20)
+
+    def write(self, data: bytes) -> None:
+        with contextlib.suppress(MalformedPacket):
+            for packet, _ in self._decoder.feed(data):
+                if isinstance(packet, Publish):
+                    self._published(packet)
+
+    async def drain(self) -> None:
+        """Nothing waits here."""
+
+    def get_peer_info(self) -> tuple[str, int]:
+        return ("127.0.0.1", 0)
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        return None
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def has_listeners(broker: Broker) -> bool:
+    """Whether amqtt has clients of its own."""
+    return any(each.type != ListenerType.EXTERNAL for each in broker.listeners_config.values())
 
 
 def external_listener() -> dict[str, object]:

@@ -72,11 +72,15 @@ async def _serve(config: Config) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
-    host, port = plugin.server.address
-    shown = f"[{host}]" if ":" in host else host
+    ports = [
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        for host, port in plugin.server.addresses
+    ]
+    if config.tls.bind is not None:
+        ports[-1] += " with TLS"
     registration = "open" if config.open_mode else "closed"
     print(  # noqa: T201 (the one line that tells a supervisor that the server is ready)
-        f"fleetfeed: listening on {shown}:{port} (data {config.data}, {registration} registration)",
+        f"fleetfeed: listening on {' and '.join(ports)} (data {config.data}, {registration} registration)",
         flush=True,
     )
     await stop.wait()
@@ -86,8 +90,8 @@ async def _serve(config: Config) -> int:
 
 def _broker_config(config: Config) -> dict[str, object]:
     plugins: dict[str, object] = {"broker.plugin.FeedPlugin": {"embedded": config}}
-    if config.handover.enabled and config.handover.sys_interval:
+    if config.topics.enabled and config.topics.sys_interval:
         plugins["amqtt.plugins.sys.broker.BrokerSysPlugin"] = {
-            "sys_interval": config.handover.sys_interval
+            "sys_interval": config.topics.sys_interval
         }
     return {"listeners": external_listener(), "plugins": plugins}

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from broker.commands import devices, items, server, settings
+from broker.commands import devices, items, server, settings, users
 from broker.commands.shell import Failure
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(devices.app, name="device")
+app.add_typer(users.app, name="user")
 
 
 def main() -> None:

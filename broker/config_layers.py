@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
-from broker.config import Config
+from broker.config import Config, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -146,7 +146,8 @@ def example() -> str:
             lines += ["", *_comment(model.__doc__ or ""), f"[{section}]"]
         for name, info in _settings(model):
             unset = "" if info.default is not None else "# Not set by default. Example:"
-            value = info.default if info.default is not None else _EXAMPLES[name]
+            dotted = f"{section}.{name}" if section else name
+            value = info.default if info.default is not None else _EXAMPLES[dotted]
             lines += ["", *_comment(f"{info.description} {_bounds(info)}"), *filter(None, [unset])]
             lines.append(f"#{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
@@ -155,7 +156,17 @@ def example() -> str:
 # Settings whose default cannot be written in TOML.
 _EXAMPLES: dict[str, Any] = {
     "open": True,
-    "attributes": ("tz", "class", "quiet", "sleep", "region"),
+    "feed.attributes": ("tz", "class", "quiet", "sleep", "region"),
+    "topics.read": ("weather/#",),
+    "topics.write": ("home/#",),
+    "tls.bind": "0.0.0.0:8883",
+    "tls.certificate": "certificate.pem",
+    "tls.key": "key.pem",
+    "tls.client_ca": "client-ca.pem",
+    "token.key": "token-key.pem",
+    "token.algorithm": "EdDSA",
+    "token.issuer": "https://login.example.com",
+    "token.audience": "fleetfeed",
 }
 
 
@@ -276,6 +287,8 @@ def _sentence(fault: ErrorDetails, given: Mapping[str, tuple[Any, Origin]]) -> s
     if fault["type"] == "extra_forbidden":
         return f"{name}{origin} is no setting{_closest(name, _names())}."
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if where not in given and where in dict(_sections()):  # settings that do not go together
+        return f"{where}: {message}." if where else f"{message[0].upper()}{message[1:]}."
     got = f" = {fault['input']!r}" if name in given else ""
     return f"{name}{got}{origin}: {message}."
 
@@ -295,5 +308,6 @@ def _closest(name: str, known: Iterable[str], common: str = "") -> str:
 def _warnings(config: Config) -> tuple[str, ...]:
     if config.open_mode and not config.loopback:
         risk = "whoever reaches this port can register devices and publish items"
-        return (f"open = true on {config.bind}: {risk}.",)
+        exposed = config.plain and not is_loopback(config.host)
+        return (f"open = true on {config.bind if exposed else config.tls.bind}: {risk}.",)
     return ()

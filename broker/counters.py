@@ -20,10 +20,11 @@ class Counters:
         up: Up messages by kind.
         dropped: Anything else that was not carried out, by reason.
         closed: Connections closed by the server, by reason.
-        connections: `opened`, `connected` (CONNECT accepted), `handed_over`, `taken_over`.
+        connections: `opened`, `connected` (CONNECT accepted), `taken_over`.
+        topics: Messages on other topics than the feed's: `published`, `delivered`, `resent`.
     """
 
-    __slots__ = ("closed", "connections", "dropped", "frames", "items", "rejected", "up")
+    __slots__ = ("closed", "connections", "dropped", "frames", "items", "rejected", "topics", "up")
 
     def __init__(self) -> None:
         self.items: Counter[str] = Counter()
@@ -33,6 +34,7 @@ class Counters:
         self.dropped: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
+        self.topics: Counter[str] = Counter()
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """All counts, for status and logs."""

@@ -11,9 +11,9 @@ Loaded by `fleetfeed serve`, or by a stock `amqtt -c broker.yaml`:
       amqtt.plugins.sys.broker.BrokerSysPlugin:
         sys_interval: 20
 
-The plugin opens the MQTT port itself and serves devices and publishers there; everybody else is handed
-on to the amqtt around it. It answers for the clients that it handed on when amqtt authenticates them,
-and keeps the feed's topics out of amqtt's own listeners.
+The plugin opens the MQTT ports itself and serves every client there. Between those and the amqtt around
+them a bridge carries all topics that are not the feed's (`amqtt_seam`); the feed's topics are kept out of
+amqtt's own listeners.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any
 from amqtt.contexts import Action
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 
-from broker.amqtt_seam import Amqtt
+from broker.access.rules import Rules
+from broker.amqtt_seam import Bridge
 from broker.config_layers import load
 from broker.server import Server
 from feedgen.store.base import StoreError
 
 if TYPE_CHECKING:
     from amqtt.broker import BrokerContext
-    from amqtt.session import Session
+    from amqtt.session import ApplicationMessage, Session
 
     from broker.config import Config as ServerConfig
 
@@ -61,25 +62,44 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
 
     def __init__(self, context: BrokerContext) -> None:
         super().__init__(context)
-        self._amqtt = Amqtt(context)
+        self._context = context
+        self._bridge: Bridge | None = None
+        self._rules: Rules | None = None
+        self._settings: ServerConfig | None = None
         self.server: Server | None = None
         self.failure: Exception | None = None
 
-    async def on_broker_post_start(self) -> None:
-        """Opens the port. A failure is kept: amqtt would swallow it."""
+    async def on_broker_pre_start(self) -> None:
+        """Reads the settings: before a listener of amqtt's opens, the feed's topics must be known."""
         try:
-            config = self._load()
-            foreigners = self._amqtt if config.handover.enabled else None
-            server = Server(config, foreigners)
-            await server.start()
+            self._settings = self._load()
         except Exception as error:  # noqa: BLE001 (of any kind: amqtt would not tell)
-            self.failure = error
-            if self.config.embedded is None:
-                logger.critical("the feed could not start: %s", error)
-                asyncio.get_running_loop().stop()
+            self._fail(error)
+            return
+        feed, topics = self._settings.feed, self._settings.topics
+        self._rules = Rules(prefix=feed.prefix, refused=topics.refused, others=topics.enabled)
+
+    async def on_broker_post_start(self) -> None:
+        """Opens the ports. A failure is kept: amqtt would swallow it."""
+        if self._settings is None:
+            return
+        try:
+            server = Server(self._settings)
+            await server.start()
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._fail(error)
             return
         self.server = server
-        logger.info("listening on %s:%d", *server.address)
+        if self._settings.topics.enabled:
+            self._bridge = Bridge(self._context, server.exchange, server.counters)
+            self._bridge.start()
+        logger.info("listening on %s", ", ".join(f"{h}:{p}" for h, p in server.addresses))
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        if self.config.embedded is None:
+            logger.critical("the feed could not start: %s", error)
+            asyncio.get_running_loop().stop()
 
     def _load(self) -> ServerConfig:
         if self.config.embedded is not None:
@@ -92,6 +112,8 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
         """Closes the port, keeps every position. A failure is kept: amqtt would swallow it."""
         if self.server is None:
             return
+        if self._bridge is not None:
+            await self._bridge.stop()
         try:
             await self.server.stop()
         except StoreError as error:
@@ -103,8 +125,8 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
         return 0 if self.failure is None else 1
 
     async def authenticate(self, *, session: Session) -> bool | None:
-        """Yes to the clients that the lane authenticated before it handed them on."""
-        return True if self._amqtt.is_admitted(session) else None
+        """Yes to the bridge; who else may come to amqtt's own listeners is for other plugins to say."""
+        return True if self._bridge is not None and self._bridge.is_admitted(session) else None
 
     async def topic_filtering(
         self,
@@ -114,6 +136,18 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
         action: Action | None = None,  # noqa: ARG002 (amqtt's signature)
     ) -> bool | None:
         """No to the feed's topics: they are served by the lane, where an item is durable first."""
-        if self.server is None or topic is None:
+        if topic is None:
             return True
-        return not self.server.rules.is_feed_filter(topic)
+        if self._rules is None:
+            return False  # the settings cannot be read: nobody knows which topics these are
+        return not (self._rules.is_feed_filter(topic) or self._rules.is_refused(topic))
+
+    async def on_broker_message_broadcast(
+        self,
+        *,
+        client_id: str,  # noqa: ARG002 (amqtt's signature)
+        message: ApplicationMessage,
+    ) -> None:
+        """A client of amqtt's own listeners has published."""
+        if self._bridge is not None:
+            self._bridge.received(message)

@@ -1,16 +1,33 @@
-"""Where devices stand in their feeds: subscriptions, hellos, the answers to them, epochs.
+"""Where devices stand in their feeds: subscriptions, hellos, the answers to them, epochs, poison.
 
 A device is sent frames once it is subscribed and its position is settled: once the ledger has taken its
 word for what it holds, and the store knows of its epoch (PROTOCOL.md, how the server answers a position).
+
+A frame is *poison* to a device that dies of it: a persistent session gets it again on every connection,
+and never comes further. After `ALONE_AFTER` connections that failed to acknowledge what they were sent
+again, frames are sent again one at a time (`devices.inflight`). After `POISON_AFTER` more that failed so,
+the session of the device ends: the next CONNECT is told that none is present, and the device gets a
+snapshot in a new epoch, without that frame's newest item, which it is never sent again. Any
+acknowledgement begins the count anew, and so does a restart of the server.
+
+Only a connection counts that had the frame in full and then ended as the connection of a device ends
+that has died. One that ended by DISCONNECT, or for a reason of the server's, says nothing. What the
+server cannot see is whether bytes that it gave to the network arrived: a link that takes CONNECT through
+and breaks before the first PUBACK, five times in a row and at the same frame, looks like poison, and
+costs its device one item. Nor can it see which item of several in a snapshot is the bad one: it takes
+the newest, and if that was not it, the next round takes the next. Frames of QoS 0 and frames of clean
+sessions are not sent again, so there is no poison among them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from devices.inflight import ALONE_AFTER
 from devices.ledger import Answer
 from devices.packets import REFUSED
 from feedgen.engine import shelf_of
@@ -29,6 +46,14 @@ if TYPE_CHECKING:
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+POISON_AFTER = 3
+"""Connections in a row that failed at a frame that was sent again alone, after which it is poison."""
+
+_DEATHS = frozenset({"lost", "keep_alive", "stalled", "taken_over"})
+"""How the connection of a device ends that has died."""
 
 _EPOCH_ZERO = 1_767_225_600
 """2026-01-01 in Unix seconds: where the hours count that name a first epoch (PROTOCOL.md, frames)."""
@@ -53,6 +78,8 @@ class Positions:
         counters: What was refused is counted here.
         now: Unix seconds, never less than before.
         wake: Called when there are positions to settle.
+        bar: Called with a device and an item number that must never return to it. By default the roster
+            alone is told, which forgets it with the process.
     """
 
     def __init__(
@@ -67,6 +94,7 @@ class Positions:
         counters: Counters,
         now: Callable[[], float],
         wake: Callable[[], None],
+        bar: Callable[[Live, int], None] | None = None,
     ) -> None:
         self._feed = feed
         self._roster = roster
@@ -75,6 +103,7 @@ class Positions:
         self._profiles = profiles
         self._sending = sending
         self._counters = counters
+        self._bar = roster.dismiss if bar is None else bar
         self._now = now
         self._wake = wake
         self._loop = asyncio.get_running_loop()
@@ -91,20 +120,35 @@ class Positions:
     def session_present(self, connection: Connection, session: Session | None) -> bool:
         """Whether state of a persistent session is at hand.
 
-        After a restart that was not clean the frames in flight are lost: the session is new to its
-        client, though its subscription is kept for those that never subscribe again.
+        After a restart that was not clean the frames in flight are lost, after poison they are given
+        up: the session is new to its client, though its subscription is kept for those that never
+        subscribe again.
         """
+        profile = self._roster.profile_of(connection)
+        live = None if profile is None else self._roster.get(profile.device)
+        if live is not None and live.session_ended:
+            return False
         if session is not None:
             return True
-        profile = self._roster.profile_of(connection)
         if profile is None or profile.subscribed is None:
             return False
-        return profile.session is not None or self._roster.get(profile.device) is not None
+        return profile.session is not None or live is not None
 
     def discard_session(self, connection: Connection) -> None:
         """The client asks for a new session: its old one ends [MQTT-3.1.2-6]."""
         profile = self._roster.profile_of(connection)
         if profile is not None and profile.subscribed is not None:
+            self._end_subscription(profile)
+        live = None if profile is None else self._roster.get(profile.device)
+        if live is not None:
+            live.session_ended = False
+
+    def session_over(self, session: Session) -> None:
+        """A persistent session has expired: so has its subscription to the feed."""
+        user, client_id = session.key
+        profile = self._registry.get(client_id)
+        own = user in {"", client_id}
+        if own and profile is not None and profile.subscribed is not None:
             self._end_subscription(profile)
 
     def connected(self, connection: Connection) -> None:
@@ -123,11 +167,34 @@ class Positions:
         self._sending.resend(live, connection)
 
     def disconnected(self, connection: Connection) -> None:
-        """The client's connection has ended, or was handed on."""
+        """The client's connection has ended."""
         live = self._roster.live_of(connection)
-        if live is not None:
-            self._sending.take_acks()
-            self._roster.disconnect(live)
+        if live is None:
+            return
+        self._sending.take_acks()
+        if connection.closed_for in _DEATHS and not connection.writing_paused:
+            failures = self._roster.ledger(live).fail(live.seat.row)
+            if failures >= ALONE_AFTER + POISON_AFTER:
+                self._end_session(live)
+        self._roster.disconnect(live)
+
+    def _end_session(self, live: Live) -> None:
+        """The oldest frame in flight is poison: gives up all of them, and its newest item for good."""
+        ledger, row = self._roster.ledger(live), live.seat.row
+        records = filter(None, map(self._engine.item, ledger.oldest_puts(row)))
+        newest = max(records, key=lambda record: (record.published_ms, record.n), default=None)
+        ledger.forget_inflight(row)
+        live.proven, live.session_ended = False, True
+        if newest is not None:
+            self._counters.dropped["poison"] += 1
+            self._bar(live, newest.n)
+            self._wake()
+        logger.warning(
+            "%s did not survive a frame on %d connections in a row: its session has ended, and %s",
+            live.profile.device,
+            ALONE_AFTER + POISON_AFTER,
+            "the frame had no item" if newest is None else f"item {newest.n} stays away from it",
+        )
 
     # ---- Subscriptions
 

@@ -45,8 +45,10 @@ class Live:
         position: The position to answer: (0, 0) is "I hold nothing"; None when nothing is asked.
         said_hello: Whether a hello came on this connection.
         proven: Whether everything that was ever sent in the current epoch is known. A server that
-            was killed cannot prove it, and begins a new epoch before the next frame.
+            was killed cannot prove it, and begins a new epoch before the next frame. So does one that
+            has ended the session of its device.
         saving: Whether a new epoch is on its way to the store.
+        session_ended: Whether the server ended its persistent session: its next CONNECT is told so.
         answered_at: When a hello was last answered.
         due: When a resumed session that stays silent counts as holding nothing; 0 if not waiting.
         away_since: When its connection ended.
@@ -61,6 +63,7 @@ class Live:
     said_hello: bool = False
     proven: bool = False
     saving: bool = False
+    session_ended: bool = False
     answered_at: float = float("-inf")
     due: float = 0.0
     away_since: float = 0.0
@@ -242,11 +245,13 @@ class Roster:
         """Moves a device to the shelf of its new window length; its acknowledgements are worked off."""
         self.pack(live)
         connection = live.connection
+        resending = self.ledger(live).resending(live.seat.row)
         self.unseat(live)
         moved = self.seat(live.profile)
         moved.proven, moved.saving = live.proven, live.saving
         if connection is not None:
             self.connect(moved, connection)
+        self.ledger(moved).go_on_resending(moved.seat.row, resending)
         moved.qos, moved.said_hello, moved.answered_at = live.qos, live.said_hello, live.answered_at
         return moved
 
@@ -290,8 +295,8 @@ class Roster:
     def enlist(self, connection: Connection) -> Live | None:
         """Joins a connection to its device; None if that is unknown and registration is closed.
 
-        A connection that has ended (its will speaks) or was handed on to amqtt gets the device but is
-        not joined to it: it is sent no frames.
+        A connection that has ended (its will speaks) gets the device but is not joined to it: it is
+        sent no frames.
         """
         identity = connection.identity
         if identity is None or identity.device is None:
@@ -302,8 +307,11 @@ class Roster:
             if profile is None:
                 return None
             live = self.seat(profile)
-        joined = live.connection is connection
-        if not joined and connection.closed_for is None and connection.foreign is None:
+        former = live.connection
+        if former is not connection and connection.closed_for is None:
+            if former is not None:
+                # Of another session: the device came in with and without a proof of who it is.
+                former.close("taken_over")
             self.connect(live, connection)
         return live
 
@@ -311,7 +319,7 @@ class Roster:
         """Joins a device and its connection."""
         shelf, row = self.shelves[live.seat.shelf], live.seat.row
         live.connection = connection
-        live.said_hello = False
+        live.said_hello = live.session_ended = False
         live.position = None
         live.answered_at = float("-inf")
         shelf.sends[row] = connection.sender()
@@ -343,6 +351,10 @@ class Roster:
         """An item never returns to this device's window."""
         self._bar(live.profile.device, n)
         self._engine.dismiss(live.seat, n)
+
+    def barred(self, device: str) -> list[int]:
+        """Numbers of the items that never return to this device: dismissed, or poison to it."""
+        return sorted(self._dismissed.get(device, ()))
 
     def _bar(self, device: str, n: int) -> None:
         self._dismissed.setdefault(device, set()).add(n)

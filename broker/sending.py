@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from broker.counters import Counters
     from broker.lane.connection import Connection
     from broker.roster import Live, Shelf
+    from devices.inflight import Unacknowledged
     from devices.ledger import Batch
     from devices.ledger_rows import Rows
     from feedgen.engine import Engine
@@ -55,13 +56,31 @@ class Sending:
         shelf = self._shelves[shelf_index]
         ready = shelf.ledger.ready[rows]
         if not ready.all():
-            shelf.ledger.behind[rows[~ready]] = True
-            rows = rows[ready]
+            rows = np.concatenate((rows[ready], self._put_off(shelf, rows[~ready])))
         if not len(rows):
             return
         target = self._engine.slots(shelf_index, rows)
         for batch in shelf.ledger.push(rows, target, self.forms, self._loop.time()):
             self._write(shelf, batch)
+
+    def _put_off(self, shelf: Shelf, rows: Rows) -> Rows:
+        """Notes that these rows, which are not ready, are behind; those that have become ready now.
+
+        For a device whose frames are sent again one at a time, the next of them may be due; it is
+        ready when there is none.
+        """
+        ledger = shelf.ledger
+        ledger.behind[rows] = True
+        alone = rows[ledger.alone[rows]]
+        for row in alone.tolist():
+            live = shelf.lives[row]
+            connection = None if live is None else live.connection
+            if live is None or connection is None or connection.closed_for is not None:
+                continue
+            frame = ledger.resend_next(row)
+            if frame is not None:
+                self._send_again(live, connection, frame)
+        return alone[ledger.ready[alone]]
 
     def _write(self, shelf: Shelf, batch: Batch) -> None:
         """Sends frames: fixed header, topic, tail."""
@@ -118,20 +137,19 @@ class Sending:
         self.push(live.seat.shelf, np.array([live.seat.row], np.int32))
 
     def resend(self, live: Live, connection: Connection) -> None:
-        """Sends again, with DUP and the same packet ids, what is unacknowledged (MQTT 3.1.1, 4.4)."""
+        """Sends again what is unacknowledged (MQTT 3.1.1, 4.4): all, or the oldest alone."""
         ledger = self._shelves[live.seat.shelf].ledger
+        for frame in ledger.resume(live.seat.row):
+            self._send_again(live, connection, frame)
+
+    def _send_again(self, live: Live, connection: Connection, frame: Unacknowledged) -> None:
+        """Sends a frame with DUP and its old packet id, unless PUBREC has come and PUBREL is due."""
         assert connection.session is not None
-        releasing = connection.session.releasing
-        for frame in ledger.unacknowledged(live.seat.row):
-            if frame.packet_id in releasing:
-                continue
-            packet = (
-                publish_header(frame.qos, len(live.topic) + len(frame.tail))
-                + live.topic
-                + frame.tail
-            )
-            connection.transport.write(as_duplicate(packet))
-            self._frames["resent"] += 1
+        if frame.packet_id in connection.session.releasing:
+            return
+        header = publish_header(frame.qos, len(live.topic) + len(frame.tail))
+        connection.transport.write(as_duplicate(header + live.topic + frame.tail))
+        self._frames["resent"] += 1
 
     def schedule_acks(self) -> None:
         """PUBACKs are about to stand in a shelf's queue."""

@@ -1,4 +1,4 @@
-"""One feed server put together: store, registry, engine, service, lane, control socket."""
+"""One feed server put together: store, registry, engine, service, door, lane, control socket."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from broker.access.door import Door
+from broker.access.rules import Rules
+from broker.access.tls import server_context
 from broker.admin import handlers
 from broker.control import SOCKET_NAME, ControlServer
 from broker.counters import Counters
+from broker.lane.exchange import Exchange
 from broker.lane.listener import Lane
-from broker.lane.rules import Rules
 from broker.service import Service
 from devices.profile import Profile
 from devices.registry import Registry
@@ -23,34 +26,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from broker.config import Config
-    from broker.lane.listener import Foreigners
 
 logger = logging.getLogger(__name__)
 
 
 class Server:
-    """Everything that runs behind one port.
+    """Everything that runs behind one or two ports.
 
     Args:
         config: The settings.
-        foreigners: Who serves the clients that the lane hands on, or None.
+
+    Attributes:
+        addresses: What was bound: the plaintext port, the TLS port, or both in this order.
+        exchange: All topics that are not the feed's.
     """
 
-    def __init__(self, config: Config, foreigners: Foreigners | None) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.counters = Counters()
         self.store = SqliteStore(config.data)
-        self.address = ("", 0)
-        self._foreigners = foreigners
+        self.exchange = Exchange(config.topics, self.counters)
+        self.addresses: list[tuple[str, int]] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The first port."""
+        return self.addresses[0]
 
     async def start(self) -> None:
-        """Reads the store and opens the port.
+        """Reads the store and opens the ports.
 
         Raises:
             StoreError: The store cannot be used.
-            OSError: The address cannot be bound.
+            TlsError: A certificate or key cannot be used.
+            OSError: An address cannot be bound.
         """
         config = self.config
+        tls = server_context(config.tls) if config.tls.bind is not None else None
         loaded = self.store.open()
         try:
             self.registry, self._outdated = load_registry(
@@ -71,24 +83,30 @@ class Server:
                 counters=self.counters,
             )
             self.rules = Rules(
-                self.registry,
-                key=loaded.key,
-                open_mode=config.open_mode,
                 prefix=config.feed.prefix,
+                refused=config.topics.refused,
+                others=config.topics.enabled,
             )
-            limits = config.limits
+            self.door = Door(
+                config,
+                registry=self.registry,
+                key=loaded.key,
+                counters=self.counters,
+                on_promoted=self.service.profiles.save,
+            )
             self.lane = Lane(
+                door=self.door,
                 rules=self.rules,
                 feed=self.service,
                 host=self.service,
-                foreigners=self._foreigners,
+                exchange=self.exchange,
                 counters=self.counters,
-                max_packet=limits.max_packet,
-                max_connections=limits.max_connections,
-                connect_timeout=limits.connect_timeout,
-                write_buffer=limits.write_buffer,
+                limits=config.limits,
             )
-            self.address = await self.lane.start(config.host, config.port)
+            if config.plain:
+                self.addresses.append(await self.lane.listen(config.host, config.port))
+            if tls is not None:
+                self.addresses.append(await self.lane.listen(config.tls.host, config.tls.port, tls))
         except BaseException:
             # Nobody was sent anything: what was kept at the last stop still holds.
             await self.store.close(clean=loaded.clean)
@@ -108,9 +126,10 @@ class Server:
         )
 
     async def stop(self) -> None:
-        """Closes the port and keeps every position."""
+        """Closes the ports and keeps every position."""
         await self._control.stop()
         await self._stop()
+        self.door.close()
 
     async def _stop(self) -> None:
         """Before the store may say that its positions hold, those that do not are taken out."""

@@ -114,6 +114,7 @@ class Service:
             counters=counters,
             now=self.now,
             wake=self._schedule,
+            bar=self._dismiss,
         )
         self._publish_records(loaded.records)
 
@@ -139,6 +140,11 @@ class Service:
         self.sending.take_acks()
         for live in self.roster:
             self.roster.pack(live)
+        for session in self.lane.sessions.values():
+            # What else it subscribed to ends here, so the whole session is new when it comes back.
+            if session.filters and (profile := self.registry.get(session.key[1])) is not None:
+                profile.session = None
+                self.profiles.save(profile)
         for profile in self.registry:
             if profile.session is not None:
                 self.profiles.save(profile)
@@ -262,8 +268,12 @@ class Service:
         self.positions.connected(connection)
 
     def disconnected(self, connection: Connection) -> None:
-        """The client's connection has ended, or was handed on."""
+        """The client's connection has ended."""
         self.positions.disconnected(connection)
+
+    def session_over(self, session: Session) -> None:
+        """A persistent session has expired."""
+        self.positions.session_over(session)
 
     def subscribe(self, connection: Connection, qos: int) -> int:
         """Subscribes the connection's device to its frames; the SUBACK code."""
@@ -319,7 +329,7 @@ class Service:
                 if live.connection is connection:
                     self.positions.hello(live, message)
                 else:
-                    self.counters.dropped["hello_without_frames"] += 1  # handed on, or a will
+                    self.counters.dropped["hello_without_frames"] += 1  # a will
             elif isinstance(message, Feedback):
                 self._feedback(live, message)
             done()
@@ -379,15 +389,17 @@ class Service:
         await self._saved(profile)
         self._follow(profile)
 
+    async def revoked(self, profile: Profile) -> None:
+        """Stores a profile that may not connect any more, and ends its connections and sessions."""
+        self.lane.forget(profile.device, "revoked")
+        await self._saved(profile)
+
     async def removed(self, profile: Profile) -> None:
-        """Forgets a device: its row, its dismissals, its connection."""
+        """Forgets a device: its connections and sessions, its row, its dismissals."""
+        self.lane.forget(profile.device, "device_removed")
         live = self.roster.get(profile.device)
         if live is not None:
-            connection = live.connection
             self.roster.unseat(live)
-            if connection is not None:
-                connection.close("device_removed", keep_will=False)
-        self.lane.forget_session(profile.device)
         self.roster.forget_device(profile.device)
         await self._saved(profile)
 
@@ -412,8 +424,9 @@ class Service:
     def describe(self, device: str) -> dict[str, Any]:
         """What is live of a device: its connection, its position, its window."""
         live = self.roster.get(device)
+        barred = self.roster.barred(device)
         if live is None:
-            return {"connected": False, "subscribed": False, "window": None}
+            return {"connected": False, "subscribed": False, "barred": barred, "window": None}
         ledger, row = self.roster.ledger(live), live.seat.row
         epoch, seq = ledger.position(row)
         return {
@@ -422,6 +435,8 @@ class Service:
             "position": [epoch, seq],
             "unacknowledged": int(ledger.inflight[row]),
             "up_to_date": not bool(ledger.behind[row]),
+            "failed_connections": int(ledger.failures[row]),
+            "barred": barred,
             "window": self.window(device),
         }
 

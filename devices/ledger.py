@@ -28,12 +28,11 @@ from devices import slots
 from devices.frame_matrix import put_deltas, put_length, uint_class
 from devices.frame_plan import ItemForms, ItemSource, Plan, plan_frame
 from devices.frames import delta_bytes, snapshot_bytes
-from devices.ledger_rows import LedgerRows, Records, Rows, Windows
+from devices.inflight import PACKET_IDS, InFlight
+from devices.ledger_rows import Records, Rows, Windows
 
 RECENT_WINDOWS = 8
 """Feedback counts for the last `RECENT_WINDOWS` · k items sent (PROTOCOL.md, up messages)."""
-
-_PACKET_IDS = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +54,6 @@ class Batch:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unacknowledged:
-    """A frame to send again with DUP: its packet identifier, QoS, and bytes behind the topic name."""
-
-    packet_id: int
-    qos: int
-    tail: bytes
-
-
 class Answer(enum.Enum):
     """What a stated position means."""
 
@@ -77,7 +67,7 @@ class Answer(enum.Enum):
     """The device is ahead of everything known here: a new epoch above its own must begin."""
 
 
-class Ledger(LedgerRows):
+class Ledger(InFlight):
     """All devices of one window class.
 
     Args:
@@ -155,7 +145,7 @@ class Ledger(LedgerRows):
         """The device is connected, subscribed with this QoS cap, and its position is settled."""
         self.cap[row] = cap
         self.attached[row] = True
-        self.ready[row] = not self.blocked[row]
+        self._update_ready(row)
 
     def detach(self, row: int) -> None:
         """The device is not to be sent anything: unsubscribed, or its position is unsettled."""
@@ -164,7 +154,7 @@ class Ledger(LedgerRows):
     def block(self, row: int, *, blocked: bool) -> None:
         """The connection's buffer is full, or has room again."""
         self.blocked[row] = blocked
-        self.ready[row] = self.attached[row] and not blocked
+        self._update_ready(row)
 
     def disconnect(self, row: int) -> None:
         """The connection is gone. What a persistent session has in flight stays to be sent again."""
@@ -172,26 +162,6 @@ class Ledger(LedgerRows):
         self.blocked[row] = False
         if not self.keep[row]:
             self.forget_inflight(row)
-
-    def forget_inflight(self, row: int) -> None:
-        """The MQTT session ended: nothing of it will be sent again or acknowledged."""
-        self.inflight[row] = self.early[row] = 0
-        first = row * self.ring
-        self.tails[first : first + self.ring] = None
-
-    def unacknowledged(self, row: int) -> list[Unacknowledged]:
-        """What a resumed session must be sent again, oldest first (MQTT 3.1.1, 4.4)."""
-        count = int(self.inflight[row])
-        found = []
-        for distance in range(count - 1, -1, -1):
-            if self.early[row] >> (count - 1 - distance) & 1:
-                continue
-            at = self._at(row, distance)
-            tail = self.tails[at]
-            if tail is not None:
-                packet_id = self._packet_id_back(int(self.packet_id[row]), distance)
-                found.append(Unacknowledged(packet_id, int(self.held_qos[at]), tail))
-        return found
 
     # ---- Positions
 
@@ -217,8 +187,7 @@ class Ledger(LedgerRows):
         """The device is this many frames behind the tip."""
         inflight = int(self.inflight[row])
         if distance <= inflight and not int(self.early[row]) >> (inflight - distance):
-            self.early[row] >>= inflight - distance
-            self.inflight[row] = distance
+            self._acknowledge_before(row, distance)
             return Answer.UNDER_WAY if distance else Answer.KNOWN
         # It went back: what lies between is lost, and the next delta names its base.
         at, head = self._at(row, distance), self._at(row, 0)
@@ -345,7 +314,7 @@ class Ledger(LedgerRows):
         state["behind"] = False
         state["last_qos"] = qos
         state["packet_id"] = np.where(
-            acked, state["packet_id"] % _PACKET_IDS + 1, state["packet_id"]
+            acked, state["packet_id"] % PACKET_IDS + 1, state["packet_id"]
         )
         state["waiting_since"][state["inflight"] == 0] = now
         state["inflight"] += acked
@@ -497,7 +466,7 @@ class Ledger(LedgerRows):
             self._remember(row, number)
         if not qos:
             return qos, frame
-        packet_id = int(self.packet_id[row]) % _PACKET_IDS + 1
+        packet_id = int(self.packet_id[row]) % PACKET_IDS + 1
         self.packet_id[row] = packet_id
         if not self.inflight[row]:
             self.waiting_since[row] = now
@@ -507,50 +476,6 @@ class Ledger(LedgerRows):
         if self.keep[row]:
             self.tails[at] = tail
         return qos, tail
-
-    # ---- Acknowledgements
-
-    def acknowledge(self, rows: Rows, packet_ids: NDArray[np.uint16], now: float) -> Rows:
-        """PUBACKs or PUBCOMPs, in the order of their arrival; unknown identifiers change nothing.
-
-        Returns the rows that have room now and whose feed differs from the tip.
-        """
-        order = np.arange(len(rows), dtype=np.int32)
-        self.mark[rows] = order
-        if not (self.mark[rows] == order).all():
-            for row, packet_id in zip(rows.tolist(), packet_ids.tolist(), strict=True):
-                self._acknowledge_one(row, packet_id)
-            rows = np.unique(rows)
-        else:
-            state = self.state(rows)
-            back = (state["packet_id"].astype(np.int32) - packet_ids) % _PACKET_IDS
-            plain = (back + 1 == state["inflight"]) & (state["early"] == 0)
-            state["inflight"] -= plain
-            state["waiting_since"] = now
-            self.put_state(rows, state)
-            if plain.all():
-                due: Rows = rows[state["behind"] & state["ready"]]
-                return due
-            for index in np.flatnonzero(~plain).tolist():
-                self._acknowledge_one(int(rows[index]), int(packet_ids[index]))
-        self.waiting_since[rows] = now
-        return rows[self.behind[rows] & self.ready[rows]]
-
-    def _acknowledge_one(self, row: int, packet_id: int) -> None:
-        inflight = int(self.inflight[row])
-        back = (int(self.packet_id[row]) - packet_id) % _PACKET_IDS
-        if back >= inflight:
-            return
-        early = int(self.early[row]) | 1 << (inflight - 1 - back)
-        while early & 1:
-            early >>= 1
-            inflight -= 1
-        self.early[row] = early
-        self.inflight[row] = inflight
-
-    def stalled(self, rows: Rows, before: float) -> Rows:
-        """Which of these rows have waited for an acknowledgement since before that time."""
-        return rows[(self.inflight[rows] > 0) & (self.waiting_since[rows] < before)]
 
     # ---- Feedback
 
@@ -634,8 +559,10 @@ class Ledger(LedgerRows):
 
     def _unpack_inflight(self, row: int, packet_id: int, resend: Iterable[Sequence[Any]]) -> None:
         """Frames acknowledged out of order are gaps between the identifiers to resend."""
+        if packet_id > PACKET_IDS:
+            packet_id, resend = 0, ()  # of a version that had all identifiers: a hello settles it
         self.packet_id[row] = packet_id
-        backs = {(packet_id - entry[0]) % _PACKET_IDS: entry for entry in resend}
+        backs = {(packet_id - entry[0]) % PACKET_IDS: entry for entry in resend}
         inflight = max(backs, default=-1) + 1
         self.inflight[row] = inflight
         early = 0
@@ -646,14 +573,6 @@ class Ledger(LedgerRows):
             else:
                 early |= 1 << (inflight - 1 - back)
         self.early[row] = early
-
-    def _at(self, row: int, distance: int) -> int:
-        """Where in the rings the window `distance` frames before the tip stands."""
-        return row * self.ring + (int(self.head[row]) - distance) % self.ring
-
-    @staticmethod
-    def _packet_id_back(packet_id: int, distance: int) -> int:
-        return (packet_id - 1 - distance) % _PACKET_IDS + 1
 
 
 def _all(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -30,6 +30,8 @@ _DEVICE = np.dtype(
         ("payload_max", np.int32),
         # The identifier of the newest frame of QoS 1 or 2.
         ("packet_id", np.uint16),
+        # The newest frame that was sent again on this connection, 0 if none was.
+        ("resent", np.uint16),
         ("recent_at", np.uint16),  # where the next number sent goes among the recent ones
         # The ring of windows: `head` is the tip, `depth` older ones are valid behind it.
         ("head", np.uint8),
@@ -38,15 +40,18 @@ _DEVICE = np.dtype(
         # identifiers; bit i of `early`: the i-th oldest of them was acknowledged out of order.
         ("inflight", np.uint8),
         ("early", np.uint8),
+        # Connections in a row that ended without an acknowledgement of what was sent again.
+        ("failures", np.uint8),
         ("k", np.uint8),
         ("cap", np.int8),  # the highest QoS that subscription and device allow
         ("last_qos", np.int8),  # of the newest frame
         ("fresh", np.bool_),  # the next frame must be a snapshot
         ("clock", np.bool_),  # the device wants to know when items expire
         ("keep", np.bool_),  # a persistent session: unacknowledged frames are kept to resend
-        # Frames may be sent: attached and not blocked.
+        # Frames may be sent: attached, not blocked, and none is sent again alone.
         ("attached", np.bool_),
         ("blocked", np.bool_),
+        ("alone", np.bool_),  # frames are sent again one at a time, and nothing else
         ("ready", np.bool_),
         ("behind", np.bool_),  # the feed is known to differ from the tip
     ],
@@ -72,11 +77,13 @@ class LedgerRows:
     frame_max: NDArray[np.int32]
     payload_max: NDArray[np.int32]
     packet_id: NDArray[np.uint16]
+    resent: NDArray[np.uint16]
     recent_at: NDArray[np.uint16]
     head: NDArray[np.uint8]
     depth: NDArray[np.uint8]
     inflight: NDArray[np.uint8]
     early: NDArray[np.uint8]
+    failures: NDArray[np.uint8]
     k: NDArray[np.uint8]
     cap: NDArray[np.int8]
     last_qos: NDArray[np.int8]
@@ -85,6 +92,7 @@ class LedgerRows:
     keep: NDArray[np.bool_]
     attached: NDArray[np.bool_]
     blocked: NDArray[np.bool_]
+    alone: NDArray[np.bool_]
     ready: NDArray[np.bool_]
     behind: NDArray[np.bool_]
 

@@ -5,7 +5,7 @@ Section numbers and `[MQTT-x.x.x-x]` statements are those of the OASIS Standard 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 MAX_LEVELS = 200
@@ -44,7 +44,7 @@ class Connect:
     clean_session: bool = True
     keep_alive: int = 0
     username: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)  # packets are logged
     will: Will | None = None
     level: int = 4
 

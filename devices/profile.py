@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -20,16 +20,41 @@ Attrs: TypeAlias = Mapping[str, str | int]
 
 NO_ATTRS: Attrs = MappingProxyType({})
 
-_FORM = (
-    1  # of the stored bytes; a new one for every change, with `unpack` reading the older ones too
-)
-_FIELDS = 14  # after the form
+EVERYTHING = ("#",)
+"""The filters that cover every channel, or every topic without a leading `$`."""
+
+# Of the stored bytes; a new one for every change, with `unpack` reading the older ones too.
+_FORM = 2
+_FIELDS = {1: 14, 2: 17}  # after the form
 _SHARED = 1 << 14  # distinct values kept for sharing; where there are more, sharing saves little
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class BadProfile(ValueError):  # noqa: N818 - named like BadRecord and BadFrame: it names the finding
     """Stored bytes are not a profile that this version can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What somebody may do beside having a feed; shared, so make one with `shared_rights(...)`.
+
+    Attributes:
+        publish: Filters over channels on which it may publish items; `EVERYTHING` = all.
+        read: Filters over other topics that it may subscribe to.
+        write: Filters over other topics that it may publish to.
+        follow: Filters over channels that it may choose to follow; None = what the server permits all.
+        operator: Whether it may read `$SYS`.
+    """
+
+    publish: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    follow: tuple[str, ...] | None = None
+    operator: bool = False
+
+
+NO_RIGHTS = Rights()
+_ALL_ITEMS = Rights(publish=EVERYTHING)
 
 
 def valid_device_id(text: str) -> bool:
@@ -53,11 +78,15 @@ class Profile:
         clock: Whether it knows the time, and so can use the expiry of items.
         epoch: Last epoch used in a frame to it; 0 = none ever.
         secret_hash: From `registry.hash_secret`; None = it has no secret of its own.
-        publish: Whether it may publish items.
+        rights: What it may do; shared, replace it with `registry.set_rights`.
         subscribed: QoS of the subscription of its persistent session, which outlives both connections
             and restarts; None = it has none.
         session: Packed position after a clean stop, opaque here.
         operator: Added by the operator, as opposed to enrolled by connecting in open mode.
+        next_hash: Of the secret that follows on `secret_hash`: both are valid until the new one is
+            first used, which ends the old one.
+        password: An encoded argon2 hash, for a password that somebody chose; None = it has none.
+        revoked: Whether it is refused whatever it can prove.
     """
 
     device: str
@@ -71,11 +100,14 @@ class Profile:
     agent: str = ""
     clock: bool = False
     epoch: int = 0
-    secret_hash: bytes | None = None
-    publish: bool = False
+    secret_hash: bytes | None = field(default=None, repr=False)  # nothing of it in a log
+    rights: Rights = NO_RIGHTS
     subscribed: int | None = None
     session: bytes | None = None
     operator: bool = False
+    next_hash: bytes | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    revoked: bool = False
 
     def effective_attrs(self) -> Attrs:
         """The attributes that an item's `where` is compared with: the operator's win."""
@@ -100,10 +132,13 @@ class Profile:
                 self.clock,
                 self.epoch,
                 self.secret_hash,
-                self.publish,
+                _pack_rights(self.rights),
                 self.subscribed,
                 self.session,
                 self.operator,
+                self.next_hash,
+                self.password,
+                self.revoked,
             )
         )
         return packed
@@ -117,19 +152,51 @@ class Profile:
         """
         try:
             form, *fields = msgpack.unpackb(data, use_list=False)
-            if form == _FORM and len(fields) == _FIELDS:
+            if form in _FIELDS and len(fields) == _FIELDS[form]:
                 follow, attrs, operator_attrs, k, budget, max_qos, agent, *others = fields
+                others[3] = _unpack_rights(others[3], form)
                 shared = shared_follow(follow), shared_attrs(attrs), shared_attrs(operator_attrs)
                 return cls(device, *shared, k, budget, max_qos, sys.intern(agent), *others)
         except (ValueError, TypeError, AttributeError) as error:
             raise BadProfile(f"{device}: not a profile: {error}") from error
-        raise BadProfile(f"{device}: a profile of form {form!r}, known is {_FORM}")
+        raise BadProfile(f"{device}: a profile of form {form!r}, known are 1 to {_FORM}")
+
+
+def _pack_rights(rights: Rights) -> tuple[object, ...] | None:
+    if rights == NO_RIGHTS:
+        return None
+    return (rights.publish, rights.read, rights.write, rights.follow, rights.operator)
+
+
+def _unpack_rights(packed: Any, form: int) -> Rights:
+    if form == 1:  # one flag: whether it may publish items
+        return _ALL_ITEMS if packed else NO_RIGHTS
+    return NO_RIGHTS if packed is None else _rights(*packed)
 
 
 @lru_cache(_SHARED)
 def shared_follow(filters: tuple[str, ...]) -> tuple[str, ...]:
     """`filters`, the same object for the same filters."""
     return tuple(map(sys.intern, filters))
+
+
+def shared_rights(rights: Rights) -> Rights:
+    """`rights`, the same object for the same rights, `NO_RIGHTS` for none."""
+    return _rights(rights.publish, rights.read, rights.write, rights.follow, rights.operator)
+
+
+@lru_cache(_SHARED)
+def _rights(
+    publish: tuple[str, ...],
+    read: tuple[str, ...],
+    write: tuple[str, ...],
+    follow: tuple[str, ...] | None,
+    operator: bool,
+) -> Rights:
+    follow = None if follow is None else shared_follow(follow)
+    three = shared_follow(publish), shared_follow(read), shared_follow(write)
+    rights = Rights(*three, follow, bool(operator))
+    return NO_RIGHTS if rights == NO_RIGHTS else rights
 
 
 def shared_attrs(attrs: Attrs) -> Attrs:

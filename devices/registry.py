@@ -10,17 +10,20 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
 from devices.frames import MIN_PAYLOAD, payload_capacity
 from devices.packets import valid_filter
 from devices.profile import (
     NO_ATTRS,
+    NO_RIGHTS,
     Attrs,
     Profile,
+    Rights,
     shared_attrs,
     shared_follow,
+    shared_rights,
     valid_device_id,
 )
 from devices.up_messages import (
@@ -128,9 +131,12 @@ class Registry:
         follow: Sequence[str] | None = None,
         operator_attrs: Attrs = NO_ATTRS,
         secret_hash: bytes | None = None,
-        publish: bool = False,
+        password: str | None = None,
+        rights: Rights = NO_RIGHTS,
     ) -> Profile:
-        """Add a device in the operator's name; without `follow` it gets the default set.
+        """Add a device or user in the operator's name; without `follow` it gets the default set.
+
+        `secret_hash` is from `hash_secret`; `password` is an encoded argon2 hash.
 
         Raises:
             ValueError: The id, a filter or an attribute is not valid, or the device exists.
@@ -142,12 +148,14 @@ class Registry:
         if follow is not None:
             _check_filters(follow)
         _check_attrs(operator_attrs)
+        _check_rights(rights)
         profile = Profile(
             device,
             self._default_follow if follow is None else shared_follow(tuple(follow)),
             operator_attrs=shared_attrs(operator_attrs),
             secret_hash=secret_hash,
-            publish=publish,
+            password=password,
+            rights=shared_rights(rights),
             operator=True,
         )
         self._profiles[device] = profile
@@ -182,15 +190,27 @@ class Registry:
         before, profile.follow = profile.follow, shared_follow(tuple(follow))
         return Changed(follow=profile.follow != before)
 
+    def set_rights(self, profile: Profile, rights: Rights) -> None:
+        """Replace what somebody may do. What it follows already stays: that is `set_follow`'s matter.
+
+        Raises:
+            ValueError: A filter is not valid, or there are too many; nothing was changed.
+        """
+        _check_rights(rights)
+        profile.rights = shared_rights(rights)
+
     def apply_profile(self, profile: Profile, update: frames.Profile) -> Changed:
         """Change what the device follows and says about itself.
 
         Unfollowing comes first and matches exactly; what is not followed is ignored. Attributes add to
         those it said before. Those that the operator set are kept too, but have no effect as long as
-        the operator's stand.
+        the operator's stand. Where the device has filters of its own for what it may follow, they
+        stand in the place of `permitted`.
         """
         refused: list[Refusal] = []
-        follow = self._followed(profile.follow, update, refused)
+        own = profile.rights.follow
+        permitted = self._permitted if own is None else own
+        follow = _followed(profile.follow, update, permitted, refused)
         attrs = self._described(profile.attrs, update.attrs, refused)
         changed = Changed(
             follow=follow != profile.follow,
@@ -222,21 +242,6 @@ class Registry:
         k, budget_, qos, agent, clock = (a != b for a, b in zip(said, known, strict=True))
         return Changed(k=k, budget=budget_, qos=qos, agent=agent, clock=clock, refused=refused)
 
-    def _followed(
-        self, follow: tuple[str, ...], update: frames.Profile, refused: list[Refusal]
-    ) -> tuple[str, ...]:
-        wanted = dict.fromkeys(name for name in follow if name not in update.unfollow)
-        for topic_filter in update.follow:
-            if topic_filter in wanted:
-                continue
-            if not covers(self._permitted, topic_filter):
-                refused.append(Refusal.NOT_PERMITTED)
-            elif len(wanted) >= MAX_FILTERS:
-                refused.append(Refusal.TOO_MANY_FILTERS)
-            else:
-                wanted[topic_filter] = None
-        return shared_follow(tuple(wanted))
-
     def _described(self, attrs: Attrs, update: Attrs, refused: list[Refusal]) -> Attrs:
         described = dict(attrs)
         for name, value in update.items():
@@ -247,6 +252,25 @@ class Registry:
             else:
                 described[name] = value
         return shared_attrs(described)
+
+
+def _followed(
+    follow: tuple[str, ...],
+    update: frames.Profile,
+    permitted: Sequence[str],
+    refused: list[Refusal],
+) -> tuple[str, ...]:
+    wanted = dict.fromkeys(name for name in follow if name not in update.unfollow)
+    for topic_filter in update.follow:
+        if topic_filter in wanted:
+            continue
+        if not covers(permitted, topic_filter):
+            refused.append(Refusal.NOT_PERMITTED)
+        elif len(wanted) >= MAX_FILTERS:
+            refused.append(Refusal.TOO_MANY_FILTERS)
+        else:
+            wanted[topic_filter] = None
+    return shared_follow(tuple(wanted))
 
 
 def covers(permitted: Sequence[str], topic_filter: str) -> bool:
@@ -301,11 +325,35 @@ def hash_secret(secret: str | bytes, device: str, key: bytes) -> bytes:
     return hmac.digest(key, device.encode() + b"\0" + secret, hashlib.sha256)
 
 
-def check_secret(secret: str | bytes, profile: Profile, key: bytes) -> bool:
-    """Whether `secret` is that of the device, in a time that does not depend on how much of it is."""
-    if profile.secret_hash is None:
-        return False
-    return hmac.compare_digest(hash_secret(secret, profile.device, key), profile.secret_hash)
+class Match(Enum):
+    """Which of a profile's secrets one was."""
+
+    CURRENT = auto()
+    NEXT = auto()  # the one that follows on it: its first use ends the other, see `promote`
+
+
+def check_secret(secret: str | bytes, profile: Profile, key: bytes) -> Match | None:
+    """Which secret of the device this is, if any, in a time that does not depend on how much of it is."""
+    found = hash_secret(secret, profile.device, key)
+    current = hmac.compare_digest(found, profile.secret_hash or b"")
+    follows = hmac.compare_digest(found, profile.next_hash or b"")
+    return Match.CURRENT if current else Match.NEXT if follows else None
+
+
+def promote(profile: Profile) -> None:
+    """Put the secret that was to follow in the place of the present one, which ends."""
+    profile.secret_hash, profile.next_hash = profile.next_hash, None
+
+
+def _check_rights(rights: Rights) -> None:
+    for channels in (rights.publish, rights.follow or ()):
+        _check_filters(channels)
+    for topics in (rights.read, rights.write):
+        if len(topics) > MAX_FILTERS:
+            raise ValueError(f"{len(topics)} filters; at most {MAX_FILTERS} are taken")
+        for text in topics:
+            if not valid_filter(text):
+                raise ValueError(f"not a topic filter: {text!r}")
 
 
 def _check_filters(filters: Sequence[str]) -> None:

@@ -63,6 +63,14 @@ def wire(first: int, *fields: bytes) -> bytes:
     return bytes((first, len(body))) + body
 
 
+def wire3(first: int, *fields: bytes) -> bytes:
+    """A packet with a body of 16 384 bytes or more, whose length takes three bytes."""
+    body = b"".join(fields)
+    low, middle, high = len(body) & 127, len(body) >> 7 & 127, len(body) >> 14
+    assert 0 < high < 128
+    return bytes((first, low | 128, middle | 128, high)) + body
+
+
 # Protocol name and level 4; the connect flags come next.
 MQTT = b"\x00\x04MQTT\x04"
 KITCHEN = b"\x00\x07kitchen"
@@ -218,6 +226,8 @@ def _foreign(name: str, data: bytes) -> Malformed:
 
 
 DEEP = b"/" * 200  # 201 levels
+ABYSS = b"\xff\x78" + b"/" * 65_400  # 65 401 levels, behind their length
+HIDDEN = b"\x30\x07\x00\x06hidden"  # a whole PUBLISH
 
 MALFORMED = [
     # Fixed header
@@ -232,6 +242,12 @@ MALFORMED = [
     _bad("a server sends unsubscribe", b"\xa2\x00", PacketError.UNEXPECTED_TYPE, "2.2.1", "client"),
     _bad("a server sends pingreq", b"\xc0\x00", PacketError.UNEXPECTED_TYPE, "2.2.1", "client"),
     _bad("a server sends disconnect", b"\xe0\x00", PacketError.UNEXPECTED_TYPE, "2.2.1", "client"),
+    _bad(
+        "a client sends connack with a session",
+        b"\x20\x02\x01\x00",
+        PacketError.UNEXPECTED_TYPE,
+        "2.2.1",
+    ),
     _bad("connect with flags", b"\x11\x00", PacketError.BAD_FLAGS, "MQTT-2.2.2-2"),
     _bad("puback with flags", b"\x42\x02\x00\x01", PacketError.BAD_FLAGS, "MQTT-2.2.2-2"),
     _bad("pubrec with flags", b"\x52\x02\x00\x01", PacketError.BAD_FLAGS, "MQTT-2.2.2-2"),
@@ -247,6 +263,18 @@ MALFORMED = [
     _bad(
         "unsubscribe without flags",
         b"\xa0\x05\x00\x01\x00\x01a",
+        PacketError.BAD_FLAGS,
+        "MQTT-3.10.1-1",
+    ),
+    _bad(
+        "subscribe again",
+        b"\x8a\x06\x00\x01\x00\x01a\x00",
+        PacketError.BAD_FLAGS,
+        "MQTT-3.8.1-1",
+    ),
+    _bad(
+        "unsubscribe again",
+        b"\xaa\x05\x00\x01\x00\x01a",
         PacketError.BAD_FLAGS,
         "MQTT-3.10.1-1",
     ),
@@ -266,6 +294,22 @@ MALFORMED = [
     _bad("puback of MQTT 5", b"\x40\x03\x00\x01\x10", PacketError.TRAILING_BYTES, "3.4.1"),
     _bad("pubrel too long", b"\x62\x03\x00\x01\x00", PacketError.TRAILING_BYTES, "3.6.1"),
     _bad("pingreq with a body", b"\xc0\x01\x00", PacketError.TRAILING_BYTES, "3.12.1"),
+    _bad("pingreq around a publish", wire(0xC0, HIDDEN), PacketError.TRAILING_BYTES, "3.12.1"),
+    _bad(
+        "puback around a publish",
+        wire(0x40, b"\x00\x01", HIDDEN),
+        PacketError.TRAILING_BYTES,
+        "3.4.1",
+    ),
+    _bad(
+        "pubrel around a publish",
+        wire(0x62, b"\x00\x01", HIDDEN),
+        PacketError.TRAILING_BYTES,
+        "3.6.1",
+    ),
+    _bad("disconnect around a publish", wire(0xE0, HIDDEN), PacketError.TRAILING_BYTES, "3.14.1"),
+    _bad("pubrec without packet id", b"\x50\x00", PacketError.TRUNCATED, "3.5.1"),
+    _bad("pubcomp too long", b"\x70\x03\x00\x01\x00", PacketError.TRAILING_BYTES, "3.7.1"),
     _bad("disconnect of MQTT 5", b"\xe0\x01\x00", PacketError.TRAILING_BYTES, "3.14.1"),
     _bad("connack too short", b"\x20\x01\x00", PacketError.TRUNCATED, "3.2.1", "client"),
     _bad(
@@ -324,6 +368,7 @@ MALFORMED = [
         "publish, half a packet id", b"\x34\x04\x00\x01a\x01", PacketError.TRUNCATED, "MQTT-2.3.1-1"
     ),
     _bad("publish, empty topic", b"\x30\x02\x00\x00", PacketError.BAD_TOPIC, "MQTT-4.7.3-1"),
+    _bad("publish to a/#", b"\x30\x05\x00\x03a/#", PacketError.BAD_TOPIC, "MQTT-3.3.2-2"),
     _bad("publish to +", b"\x30\x05\x00\x03a/+", PacketError.BAD_TOPIC, "MQTT-3.3.2-2"),
     _bad("publish to #", b"\x30\x03\x00\x01#", PacketError.BAD_TOPIC, "MQTT-3.3.2-2"),
     _bad(
@@ -356,6 +401,15 @@ MALFORMED = [
         b"\x30\xca\x01\x00\xc8" + DEEP,
         PacketError.TOO_MANY_LEVELS,
         "a limit of ours",
+    ),
+    _bad(
+        "publish, 65 401 levels", wire3(0x30, ABYSS), PacketError.TOO_MANY_LEVELS, "a limit of ours"
+    ),
+    _bad(
+        "publish, empty topic at QoS 1",
+        b"\x32\x04\x00\x00\x00\x01",
+        PacketError.BAD_TOPIC,
+        "MQTT-4.7.3-1",
     ),
     _bad(
         "publish to a client, wildcard",
@@ -424,6 +478,30 @@ MALFORMED = [
         "a limit of ours",
     ),
     _bad(
+        "subscribe, 65 401 levels",
+        wire3(0x82, b"\x00\x01", ABYSS, b"\x00"),
+        PacketError.TOO_MANY_LEVELS,
+        "a limit of ours",
+    ),
+    _bad(
+        "unsubscribe, 65 401 levels",
+        wire3(0xA2, b"\x00\x01", ABYSS),
+        PacketError.TOO_MANY_LEVELS,
+        "a limit of ours",
+    ),
+    _bad(
+        "subscribe, reserved bits beside the QoS",
+        b"\x82\x06\x00\x01\x00\x01a\x80",
+        PacketError.BAD_QOS,
+        "MQTT-3.8.3-4",
+    ),
+    _bad(
+        "unsubscribe, empty filter",
+        b"\xa2\x04\x00\x01\x00\x00",
+        PacketError.BAD_FILTER,
+        "MQTT-4.7.3-1",
+    ),
+    _bad(
         "unsubscribe, no filter", b"\xa2\x02\x00\x01", PacketError.EMPTY_SUBSCRIBE, "MQTT-3.10.3-2"
     ),
     _bad(
@@ -476,6 +554,36 @@ MALFORMED = [
         "connect, bytes after the client id",
         MQTT + b"\x02\x00\x00\x00\x00\x00",
         PacketError.TRAILING_BYTES,
+    ),
+    _bad_connect(
+        "connect, an empty protocol name",
+        b"\x00\x00\x04\x02\x00\x00\x00\x00",
+        PacketError.BAD_PROTOCOL_NAME,
+        "MQTT-3.1.2-1",
+    ),
+    _bad_connect(
+        "connect, a client id past its end",
+        MQTT + b"\x02\x00\x00\xff\xffkitchen",
+        PacketError.TRUNCATED,
+    ),
+    _bad_connect(
+        "connect, a publish behind the client id",
+        MQTT + b"\x02\x00\x00\x00\x00" + HIDDEN,
+        PacketError.TRAILING_BYTES,
+    ),
+    Malformed(
+        "connect, a will to 65 401 levels",
+        "server",
+        wire3(0x10, MQTT, b"\x06\x00\x00\x00\x00", ABYSS, b"\x00\x00"),
+        PacketError.TOO_MANY_LEVELS,
+        "a limit of ours",
+        opening=True,
+    ),
+    _bad_connect(
+        "connect, a client id with U+0000",
+        MQTT + b"\x02\x00\x00\x00\x03a\x00b",
+        PacketError.BAD_UTF8,
+        "MQTT-1.5.3-2",
     ),
     _bad_connect(
         "connect, another protocol",

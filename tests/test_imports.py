@@ -72,13 +72,14 @@ RULES = (
     ),
     Rule("", ("amqtt",), "amqtt is the broker's business", but=("broker/",)),
     *(
-        Rule("broker/lane/", (f"broker.{name}",), "the lane knows no more of the broker than counters and config")
+        Rule("broker/lane/", (f"broker.{name}",), "the lane knows no more of the broker than access, counters and config")
         for name in ("admin", "app", "cli", "commands", "control", "plugin", "server", "service")
     ),
 )  # fmt: skip
 
 LIBRARIES = {
     "broker/": {"amqtt", "numpy", "pydantic", "pydantic_core", "pydantic_settings", "rich", "typer", "uvloop"},
+    "broker/access/": {"argon2", "jwt"},
     "broker/commands/": {"msgpack", "paho"},
     "devices/": {"msgpack", "numpy", "paho"},
     "feedgen/": {"msgpack", "numpy"},

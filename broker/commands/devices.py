@@ -1,15 +1,12 @@
 """`fleetfeed device …` and `fleetfeed watch`: who the devices are and what they see."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from broker.commands import shell
+from broker.commands import device_import, shell
+from broker.commands.administration import call, tell
 from broker.commands.shell import Code, Failure
-
-if TYPE_CHECKING:
-    from broker.config import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,24 +39,41 @@ def add(
     secret: Annotated[
         bool, typer.Option("--secret/--no-secret", help="Make a password for it.")
     ] = True,
-    publish: Annotated[bool, typer.Option("--publish", help="It may publish items too.")] = False,
+    publish: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILTER",
+            help="Channels that it may publish items on, like alerts/#; repeatable.",
+            show_default="none",
+        ),
+    ] = None,
+    may_follow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILTER",
+            help="Channels that it may choose to follow by itself; repeatable.",
+            show_default="the server's permitted",
+        ),
+    ] = None,
     data: shell.DataDir = None,
     config: shell.ConfigFile = None,
     as_json: shell.AsJson = False,
 ) -> None:
     """Add a device and print its password, which is shown only now."""
-    result = _call(
+    result = call(
         *(data, config, "device.add"),
         device=device,
         follow=follow or None,
         attrs=_attributes(attr or []),
         secret=secret,
-        publish=publish,
+        publish=publish or [],
+        may_follow=may_follow or None,
     )
-    if as_json:
-        shell.print_json(result)
-    else:
-        typer.echo(f"added {device}" + (f", password {result['secret']}" if secret else ""))
+    tell(
+        result,
+        f"added {device}" + (f", password {result['secret']}" if secret else ""),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -71,7 +85,7 @@ def show(
     as_json: shell.AsJson = False,
 ) -> None:
     """Show what is known of a device: profile, position, window."""
-    result = _call(data, config, "device.show", device=device)
+    result = call(data, config, "device.show", device=device)
     if as_json:
         shell.print_json(result)
     else:
@@ -88,7 +102,7 @@ def list_(
     as_json: shell.AsJson = False,
 ) -> None:
     """List devices by id."""
-    result = _call(data, config, "device.list", after=after, limit=limit)
+    result = call(data, config, "device.list", after=after, limit=limit)
     if as_json:
         shell.print_json(result)
         return
@@ -111,16 +125,75 @@ def follow(
     """Change what a device follows."""
     if not (filters or unfollow):
         raise Failure("nothing to change: give filters, or --unfollow FILTER", Code.INVALID)
-    result = _call(
+    result = call(
         *(data, config, "device.follow"),
         device=device,
         follow=filters or [],
         unfollow=unfollow or [],
     )
-    if as_json:
-        shell.print_json(result)
-    else:
-        typer.echo(f"changed what {device} follows")
+    tell(result, f"changed what {device} follows", as_json=as_json)
+
+
+@app.command()
+def rotate(
+    device: Device,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="End the old password at once, and the connection.")
+    ] = False,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Give a device a new password, which is shown only now.
+
+    The old one stays valid until the device first comes with the new one.
+    """
+    result = call(data, config, "device.rotate", device=device, now=now)
+    until = "; the old one is valid until it is first used" if result["old_secret_valid"] else ""
+    tell(result, f"{device}, new password {result['secret']}{until}", as_json=as_json)
+
+
+@app.command()
+def revoke(
+    device: Device,
+    *,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Refuse a device from now on and disconnect it; what is known of it is kept."""
+    result = call(data, config, "device.revoke", device=device)
+    tell(result, f"revoked {device}; 'fleetfeed device restore' lets it in again", as_json=as_json)
+
+
+@app.command()
+def restore(
+    device: Device,
+    *,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Let a revoked device in again."""
+    result = call(data, config, "device.restore", device=device)
+    tell(result, f"restored {device}", as_json=as_json)
+
+
+@app.command()
+def erase(
+    device: Device,
+    *,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Forget a device: its credentials, its feed, everything stored of it.
+
+    Where devices enroll themselves it may come back, as a new one: see revoke.
+    """
+    result = call(data, config, "device.erase", device=device)
+    tell(result, f"erased {device}: {', '.join(result['removed'])}", as_json=as_json)
 
 
 @app.command()
@@ -131,12 +204,12 @@ def remove(
     config: shell.ConfigFile = None,
     as_json: shell.AsJson = False,
 ) -> None:
-    """Remove a device, its password and its feed."""
-    result = _call(data, config, "device.remove", device=device)
-    if as_json:
-        shell.print_json(result)
-    else:
-        typer.echo(f"removed {device}")
+    """Remove a device: another name for erase."""
+    result = call(data, config, "device.remove", device=device)
+    tell(result, f"removed {device}", as_json=as_json)
+
+
+app.command("import")(device_import.import_)
 
 
 def watch(
@@ -180,46 +253,15 @@ def watch(
     )
 
 
-def _call(data: Path | None, config: Path | None, do: str, **args: Any) -> Any:
-    """Ask the server on that data directory; if none runs, work on the store itself."""
-    from broker.control import (  # noqa: PLC0415 - asyncio is slow to import
-        SOCKET_NAME,
-        ControlClient,
-        ControlError,
-        NoServer,
-    )
-
-    settings = shell.configuration(config, data=data)
-    try:
-        return ControlClient(settings.data / SOCKET_NAME).call(do, **args)
-    except NoServer:
-        return _call_offline(settings, do, args)
-    except ControlError as error:
-        raise Failure(str(error)) from error
-
-
-def _call_offline(settings: "Config", do: str, args: dict[str, Any]) -> Any:
-    # Preparing devices before the first start makes the directory; looking for one does not.
-    if do != "device.add" and not settings.data.is_dir():
-        raise Failure(f"there is no data directory {settings.data}: give the server's with --data")
-    from broker.admin import Offline  # noqa: PLC0415 - the store and the registry
-    from broker.control import ControlError  # noqa: PLC0415 - see above
-    from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
-
-    try:
-        return Offline(settings).call(do, **args)
-    except (ControlError, StoreError) as error:
-        raise Failure(str(error)) from error
-
-
 def _attributes(pairs: list[str]) -> dict[str, str | int]:
+    from broker.admin.arguments import attribute_value  # noqa: PLC0415 - slow to import
+
     attributes: dict[str, str | int] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not (name and sign):
             raise Failure(f"--attr {pair!r} is not NAME=VALUE", Code.INVALID)
-        whole = value.removeprefix("-").isdecimal() and str(int(value)) == value
-        attributes[name] = int(value) if whole else value
+        attributes[name] = attribute_value(value)
     return attributes
 
 
@@ -230,7 +272,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
-        if name == "window":
+        if name == "window" and value is not None:  # None: it has not come since the server started
             lines = [f"{rank}  {_entry(entry)}" for rank, entry in enumerate(value, start=1)]
             table.add_row(name, Text("\n".join(lines) or "empty"))
         else:
@@ -248,7 +290,14 @@ def _fact(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name}={each}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name}={_within(each)}" for name, each in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(str(each) for each in value) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _within(value: Any) -> str:
+    """Show a value that stands among others: filters have no spaces, so these part them."""
+    if isinstance(value, list):
+        return " ".join(str(each) for each in value) or "none"
+    return _fact(value)

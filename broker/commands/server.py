@@ -64,11 +64,14 @@ def serve(
 
 def _run(config: "Config") -> int:
     from broker.app import run  # noqa: PLC0415 - everything hangs on it
+    from broker.config_layers import InvalidConfig  # noqa: PLC0415 - likewise
     from broker.control import ControlError  # noqa: PLC0415 - likewise
     from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
 
     try:
         return run(config)
+    except InvalidConfig as error:
+        shell.fail_invalid(error.problems)
     except (ControlError, StoreError) as error:
         raise Failure(str(error)) from error
     except OSError as error:

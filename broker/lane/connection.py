@@ -1,8 +1,8 @@
-"""One client's connection: MQTT 3.1.1 as the lane serves it, and the moment it is handed on.
+"""One client's connection: MQTT 3.1.1 as the lane serves it.
 
 A connection decodes what arrives, answers at once what concerns MQTT alone, and gives the rest to the
-feed. It never waits: acknowledgements that depend on the store are owed, and paid in the order in which
-the packets came ([MQTT-4.6.0-2], [MQTT-4.6.0-3]).
+feed or, on all other topics, to the exchange. It never waits: acknowledgements that depend on the store
+are owed, and paid in the order in which the packets came ([MQTT-4.6.0-2], [MQTT-4.6.0-3]).
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from broker.lane import rules
-from broker.lane.rules import Identity, Topic
+from broker.access.door import IDENTIFIER_REJECTED, NOT_AUTHORIZED, Attempt, Refused
+from broker.access.identity import Identity
+from broker.access.rules import Topic
+from broker.access.tls import certificate_name
+from broker.lane.outbox import FIRST_ID, Message
 from devices.packets import (
     PINGRESP,
     REFUSED,
@@ -45,9 +48,9 @@ from devices.packets import (
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable, Mapping
 
-    from broker.lane.handover import Foreign
     from broker.lane.listener import Lane
     from broker.lane.session import Session
 
@@ -58,6 +61,9 @@ MAX_OWED = 4096
 
 MAX_RECEIVED = 4096
 """QoS 2 packet ids that one client may leave unreleased; one that has more is broken and closed."""
+
+_OTHERS = FIRST_ID >> 8
+"""First byte of the packet identifiers that are not the ledger's."""
 
 _LINGER = 10.0
 """Seconds that a closed connection has for taking what was written before."""
@@ -105,18 +111,25 @@ class Connection(asyncio.Protocol):
     Args:
         lane: Where it belongs.
         sock: Its socket, which the transport owns and closes.
+
+    Attributes:
+        connect: CONNECT, once the client was let in.
+        expires: Unix seconds at which it must end, as its token does.
     """
 
     __slots__ = (
+        "_asked",
         "_decoder",
+        "_held",
         "_kept",
         "_owed",
         "_reading",
         "_socket",
+        "_tls",
         "ack_queue",
         "closed_for",
         "connect",
-        "foreign",
+        "expires",
         "identity",
         "lane",
         "peer",
@@ -139,7 +152,7 @@ class Connection(asyncio.Protocol):
         self.session: Session | None = None
         self.connect: Connect | None = None
         self.will: Will | None = None
-        self.foreign: Foreign | None = None
+        self.expires = float("inf")
         self.closed_for: str | None = None
         self.subscribed = False
         self.writing_paused = False
@@ -150,11 +163,14 @@ class Connection(asyncio.Protocol):
         # Silence is measured from `seen` against `silent_limit`: first for CONNECT, then keep-alive.
         self.seen = lane.tick
         self.silent_limit = lane.connect_timeout
+        self._asked = False  # CONNECT has come
+        self._held: list[Packet] = []  # what came behind it, while the door decides
         self._decoder: Decoder | None = Decoder(role="server", max_packet=lane.max_packet)
         self._kept = 0  # bytes of a packet whose rest is still to come
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
         self._socket = sock
+        self._tls: ssl.SSLObject | None = None
 
     # ---- asyncio.Protocol
 
@@ -163,6 +179,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peer = transport.get_extra_info("peername") or ("", 0)
         self.peer = (str(peer[0]), int(peer[1]) if len(peer) > 1 else 0)
+        self._tls = transport.get_extra_info("ssl_object")
         self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
         self.lane.opened(self)
 
@@ -175,10 +192,11 @@ class Connection(asyncio.Protocol):
             and len(data) == 4
             and data[0] == 0x40
             and data[1] == 2
+            and data[2] < _OTHERS
             and (data[2] or data[3])
             and not self._kept
         ):
-            # A PUBACK alone, what devices send most: to be worked off together with all others.
+            # A PUBACK of a frame, what devices send most: to be worked off together with all others.
             if not queue:
                 self.lane.feed.schedule_acks()
             queue.append(self.row_key | data[2] << 8 | data[3])
@@ -195,10 +213,10 @@ class Connection(asyncio.Protocol):
         except MalformedPacket as error:
             packets, broken = error.packets, error
         self._kept += len(data) - sum(len(raw) for _, raw in packets)
-        for packet, raw in packets:
+        for packet, _ in packets:
             if self.closed_for is not None:
                 return
-            self._dispatch(packet, raw)
+            self._dispatch(packet)
         if self.writing_paused and self.transport.get_write_buffer_size() > self.unread_limit:
             self.abort("write_buffer_full")  # it goes on asking and reads no answers
             return
@@ -215,16 +233,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slower than it is written to."""
         self.writing_paused = True
-        if self.foreign is not None:
-            self.close("write_buffer_full")
-        else:
-            self.lane.feed.writable(self, writable=False)
+        self.lane.feed.writable(self, writable=False)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.writing_paused = False
-        if self.foreign is None:
-            self.lane.feed.writable(self, writable=True)
+        self.lane.feed.writable(self, writable=True)
+        if self.session is not None:
+            self.lane.exchange.pump(self.session)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         """The connection is gone."""
@@ -289,21 +305,18 @@ class Connection(asyncio.Protocol):
         pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
         Once the transport is closed the socket object has no descriptor any more and refuses.
         """
-        self.transport.set_write_buffer_limits(high=0)
         self.unread_limit = self.lane.write_buffer + MAX_DIFFERENCE
-        if self.transport.get_extra_info("ssl_object") is None:
+        if self._tls is None:
+            self.transport.set_write_buffer_limits(high=0)
             return self._socket.send
+        # Where bytes are encrypted the limit is reached at, not above, its value.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         return self.send_by_transport
 
     def send_by_transport(self, packet: bytes) -> int:
         """Hands a packet to the transport, behind whatever waits there."""
         self.transport.write(packet)
         return len(packet)
-
-    def release_sender(self) -> None:
-        """Everything goes through the transport again."""
-        self.transport.set_write_buffer_limits(high=self.lane.write_buffer)
-        self.unread_limit = self.lane.write_buffer
 
     # ---- Acknowledgements
 
@@ -331,75 +344,110 @@ class Connection(asyncio.Protocol):
             if not self._reading:
                 self.lane.resume(self)
 
-    # ---- Packets
+    # ---- CONNECT
 
-    def _dispatch(self, packet: Packet, raw: bytes) -> None:
-        if self.connect is None:
-            if isinstance(packet, Connect):
-                self._on_connect(packet)
-            else:
-                self.close("no_connect")  # [MQTT-3.1.0-1]
-            return
-        self._HANDLERS[type(packet)](self, packet, raw)
+    def _dispatch(self, packet: Packet) -> None:
+        if self.connect is not None:
+            self._HANDLERS[type(packet)](self, packet)
+        elif self._asked:
+            self._held.append(packet)
+        elif isinstance(packet, Connect):
+            self._asked = True
+            self._on_connect(packet)
+        else:
+            self.close("no_connect")  # [MQTT-3.1.0-1]
 
     def _on_connect(self, packet: Connect) -> None:
-        """Opens or refuses the session; everything about it happens in one step."""
-        verdict = self.lane.rules.identify(packet)
-        if not packet.client_id:
+        """Asks the door who this is. It answers at once, or has a password to check first."""
+        assigned = not packet.client_id
+        if assigned:
             if not packet.clean_session:
-                verdict = rules.IDENTIFIER_REJECTED  # [MQTT-3.1.3-8]
-            else:
-                packet = replace(packet, client_id=self.lane.new_client_id())  # [MQTT-3.1.3-6]
-                if isinstance(verdict, Identity):
-                    verdict = replace(verdict, client_id=packet.client_id, device=None)
-        will = packet.will
-        if isinstance(verdict, Identity) and will is not None:
-            kind = self.lane.rules.topic(verdict, will.topic)
-            if kind is Topic.FORBIDDEN or (kind is Topic.FOREIGN and not self.lane.can_hand_over):
-                verdict = rules.NOT_AUTHORIZED
-            elif kind is not Topic.FOREIGN:
-                self.will, packet = will, replace(packet, will=None)
-        if not isinstance(verdict, Identity):
-            self.transport.write(encode(Connack(False, verdict)))
-            self.lane.counters.dropped[f"connect_refused_{verdict}"] += 1
-            self.close("refused")
+                self._refuse(Refused(IDENTIFIER_REJECTED, "no_client_id"))  # [MQTT-3.1.3-8]
+                return
+            packet = replace(packet, client_id=self.lane.new_client_id())  # [MQTT-3.1.3-6]
+        attempt = Attempt(
+            packet,
+            assigned=assigned,
+            address=self.peer[0],
+            encrypted=self._tls is not None,
+            certificate=certificate_name(self._tls) if self._tls is not None else None,
+        )
+        verdict = self.lane.door.admit(attempt)
+        if isinstance(verdict, asyncio.Future):
+            # What the client sends meanwhile waits in its socket, but for what has been read already.
+            self.transport.pause_reading()
+            verdict.add_done_callback(lambda done: self._decided(packet, done))
+        else:
+            self._admit(packet, verdict)
+
+    def _decided(self, packet: Connect, verdict: asyncio.Future[Identity | Refused]) -> None:
+        """The door has its answer: what came behind CONNECT has its turn."""
+        if self.closed_for is not None or verdict.cancelled():
             return
-        self.connect, self.identity = packet, verdict
+        self.seen = self.lane.tick
+        self.transport.resume_reading()
+        self._admit(packet, verdict.result())
+        held, self._held = self._held, []
+        for each in held:
+            if self._decoder is None:
+                return  # closed meanwhile
+            self._dispatch(each)
+
+    def _admit(self, packet: Connect, verdict: Identity | Refused) -> None:
+        """Opens or refuses the session; everything about it happens in one step."""
+        if isinstance(verdict, Refused):
+            self._refuse(verdict)
+            return
+        if packet.will is not None:
+            if self.lane.rules.publish(verdict, packet.will.topic) is Topic.FORBIDDEN:
+                self._refuse(Refused(NOT_AUTHORIZED, "will_not_permitted"))
+                return
+            self.will, packet = packet.will, replace(packet, will=None)
+        # The password has served.
+        self.connect, self.identity = replace(packet, password=None), verdict
+        if verdict.expires is not None:
+            self.expires = verdict.expires
         self.silent_limit = 1.5 * packet.keep_alive or float("inf")  # [MQTT-3.1.2-24]
         self.lane.accepted(self)
 
-    def _on_second_connect(self, _packet: Connect, _raw: bytes) -> None:
+    def _refuse(self, refused: Refused) -> None:
+        self.transport.write(encode(Connack(False, refused.code)))
+        self.lane.counters.dropped[f"connect_refused_{refused.reason}"] += 1
+        self.close("refused")
+
+    def _on_second_connect(self, _packet: Connect) -> None:
         self.close("second_connect")  # [MQTT-3.1.0-2]
 
-    def _on_publish(self, packet: Publish, raw: bytes) -> None:
+    # ---- Messages of the client
+
+    def _on_publish(self, packet: Publish) -> None:
         assert self.identity is not None
-        kind = self.lane.rules.topic(self.identity, packet.topic)
-        if kind is Topic.FOREIGN and (
-            self.foreign is not None or (not self.subscribed and self.lane.hand_over(self))
-        ):
-            self._forward(raw)
-            return
-        if packet.retain and kind is not Topic.FOREIGN:
-            # Nothing on the feed's topics is ever retained; the message itself counts.
-            self.lane.counters.dropped["retain_flag"] += 1
+        kind = self.lane.rules.publish(self.identity, packet.topic)
         done = self._acknowledge_publish(packet)
         if done is None:
             return
         if kind is Topic.ITEM:
+            self._count_retain(packet)
             channel = packet.topic[len(self.lane.rules.items) :]
             self.lane.feed.item(channel, packet.payload, dup=packet.dup, done=done)
             if self.lane.feed.congested:
                 self.lane.pause(self)
         elif kind is Topic.UP:
+            self._count_retain(packet)
             self.lane.feed.up(packet.payload, self, done)
+        elif kind is Topic.OTHER:
+            message = Message(packet.topic, packet.payload, packet.qos)
+            self.lane.exchange.publish(message, retain=packet.retain)
+            done()
         else:
+            # MQTT 3.1.1 has no way to say no [MQTT-3.3.5-2].
             self.lane.counters.dropped["publish_not_permitted"] += 1
             done()
 
-    def _forward(self, raw: bytes) -> None:
-        """Passes a packet on to amqtt."""
-        assert self.foreign is not None
-        self.foreign.forward(raw)
+    def _count_retain(self, packet: Publish) -> None:
+        """Nothing on the feed's topics is ever retained; the message itself counts."""
+        if packet.retain:
+            self.lane.counters.dropped["retain_flag"] += 1
 
     def _acknowledge_publish(self, packet: Publish) -> Callable[[], None] | None:
         """How the publish will be acknowledged; None if it was received before (QoS 2)."""
@@ -419,80 +467,81 @@ class Connection(asyncio.Protocol):
         received.add(packet.packet_id)
         return done
 
-    def _on_pubrel(self, packet: Pubrel, raw: bytes) -> None:
+    def _on_pubrel(self, packet: Pubrel) -> None:
         assert self.session is not None
-        if self.foreign is not None and packet.packet_id not in self.session.received:
-            self.foreign.forward(raw)
-            return
         self.session.received.discard(packet.packet_id)
         self.transport.write(pubcomp(packet.packet_id))
 
-    def _on_puback(self, packet: Puback, raw: bytes) -> None:
-        if self.foreign is not None:
-            self.foreign.forward(raw)
+    # ---- Acknowledgements of the client
+
+    def _on_puback(self, packet: Puback) -> None:
+        if packet.packet_id >= FIRST_ID:
+            assert self.session is not None
+            self.lane.exchange.acknowledged(self.session, packet.packet_id)
         elif self.ack_queue is not None:
             if not self.ack_queue:
                 self.lane.feed.schedule_acks()
             self.ack_queue.append(self.row_key | packet.packet_id)
 
-    def _on_pubrec(self, packet: Pubrec, raw: bytes) -> None:
-        if self.foreign is not None:
-            self.foreign.forward(raw)
-            return
+    def _on_pubrec(self, packet: Pubrec) -> None:
         assert self.session is not None
-        # Whatever the id, PUBREL is the answer [MQTT-4.3.3-1]; only frames in flight are noted.
-        if len(self.session.releasing) < MAX_RECEIVED:
+        # Whatever the id, PUBREL is the answer [MQTT-4.3.3-1]; only what is in flight is noted.
+        if packet.packet_id >= FIRST_ID:
+            self.lane.exchange.received(self.session, packet.packet_id)
+        elif len(self.session.releasing) < MAX_RECEIVED:
             self.session.releasing[packet.packet_id] = None
         self.transport.write(pubrel(packet.packet_id))
 
-    def _on_pubcomp(self, packet: Pubcomp, raw: bytes) -> None:
-        if self.foreign is not None:
-            self.foreign.forward(raw)
-            return
+    def _on_pubcomp(self, packet: Pubcomp) -> None:
         assert self.session is not None
-        self.session.releasing.pop(packet.packet_id, None)
-        self.lane.feed.released(self, packet.packet_id)
+        if packet.packet_id >= FIRST_ID:
+            self.lane.exchange.completed(self.session, packet.packet_id)
+        else:
+            self.session.releasing.pop(packet.packet_id, None)
+            self.lane.feed.released(self, packet.packet_id)
 
-    def _on_subscribe(self, packet: Subscribe, raw: bytes) -> None:
-        assert self.identity is not None
-        access = self.lane.rules
-        if self.foreign is not None:
-            self.foreign.forward(raw)  # amqtt asks `FeedPlugin.topic_filtering`
-            return
-        own = [access.is_own_feed(self.identity, name) for name, _ in packet.filters]
-        feed = [access.is_feed_filter(name) for name, _ in packet.filters]
-        if not any(feed) and not self.subscribed and self.lane.hand_over(self):
-            self._forward(raw)
-            return
-        codes = []
-        for (_, qos), mine in zip(packet.filters, own, strict=True):
-            if not mine:
-                self.lane.counters.dropped["subscribe_not_permitted"] += 1
-                codes.append(REFUSED)
-                continue
-            codes.append(self.lane.feed.subscribe(self, qos))
-        # Frames may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do: the feed
-        # answers after this packet.
-        self.transport.write(encode(Suback(packet.packet_id, tuple(codes))))
+    # ---- Subscriptions
 
-    def _on_unsubscribe(self, packet: Unsubscribe, raw: bytes) -> None:
+    def _on_subscribe(self, packet: Subscribe) -> None:
+        # Messages may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do.
+        codes = tuple(self._subscribe(name, qos) for name, qos in packet.filters)
+        self.transport.write(encode(Suback(packet.packet_id, codes)))
+        assert self.session is not None
+        for (name, _), code in zip(packet.filters, codes, strict=True):
+            if code != REFUSED and name in self.session.filters:
+                self.lane.exchange.answer(self.session, name, code)
+
+    def _subscribe(self, topic_filter: str, qos: int) -> int:
+        """Subscribes to one filter; the code for SUBACK."""
         assert self.identity is not None
-        if self.foreign is not None:
-            self.foreign.forward(raw)
-            return
-        if any(self.lane.rules.is_own_feed(self.identity, name) for name in packet.filters):
-            self.lane.feed.unsubscribe(self)
+        assert self.session is not None
+        kind = self.lane.rules.subscribe(self.identity, topic_filter)
+        if kind is Topic.FRAMES:
+            return self.lane.feed.subscribe(self, qos)
+        if kind is Topic.OTHER:
+            return self.lane.exchange.subscribe(self.session, topic_filter, qos)
+        self.lane.counters.dropped["subscribe_not_permitted"] += 1
+        return REFUSED
+
+    def _on_unsubscribe(self, packet: Unsubscribe) -> None:
+        assert self.identity is not None
+        assert self.session is not None
+        for name in packet.filters:
+            if self.lane.rules.subscribe(self.identity, name) is Topic.FRAMES:
+                self.lane.feed.unsubscribe(self)
+            else:
+                self.lane.exchange.unsubscribe(self.session, name)
         self.transport.write(encode(Unsuback(packet.packet_id)))
 
-    def _on_pingreq(self, _packet: Pingreq, _raw: bytes) -> None:
+    # ---- The rest
+
+    def _on_pingreq(self, _packet: Pingreq) -> None:
         self.transport.write(PINGRESP)
 
-    def _on_disconnect(self, _packet: Disconnect, raw: bytes) -> None:
-        if self.foreign is not None:
-            self.foreign.disconnect(raw)
+    def _on_disconnect(self, _packet: Disconnect) -> None:
         self.close("disconnect", keep_will=False)
 
-    _HANDLERS: ClassVar[Mapping[type[Packet], Callable[[Connection, Any, bytes], None]]] = {
+    _HANDLERS: ClassVar[Mapping[type[Packet], Callable[[Connection, Any], None]]] = {
         Connect: _on_second_connect,
         Publish: _on_publish,
         Puback: _on_puback,

@@ -1,4 +1,4 @@
-"""The port: it takes connections, keeps the one registry of client ids, and ends what has gone silent."""
+"""The ports: they take connections, keep the one registry of sessions, and end what has gone silent."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import asyncio
 import logging
 import secrets
 import socket
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from broker.access.rules import Topic
 from broker.lane.connection import Connection
-from broker.lane.handover import Foreign
+from broker.lane.outbox import Message
 from broker.lane.session import Session
 from devices.packets import Connack, MalformedPacket, encode, pubrel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    import ssl
 
+    from broker.access.door import Door
+    from broker.access.rules import Rules
+    from broker.config import LimitSettings
     from broker.counters import Counters
     from broker.lane.connection import Feed
-    from broker.lane.rules import Rules
+    from broker.lane.exchange import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +33,9 @@ _BUCKETS = 10
 _BACKLOG = 4096
 _ACCEPTS = 64
 _ACCEPT_PAUSE = 0.5
-_SESSION_LIFE = 7 * 86_400.0
-"""Seconds that a persistent session without a subscription outlives its connection."""
 _STOP_TIME = 2.0
 """Seconds that connections have for their end when the port is closed. They need far less, but in a stock
 amqtt Ctrl-C breaks off whatever runs at that moment, the end of a connection perhaps."""
-_SWEEP = 3600.0
-"""Seconds between two looks for such sessions."""
 
 
 class Host(Protocol):
@@ -51,98 +53,93 @@ class Host(Protocol):
     def disconnected(self, connection: Connection) -> None:
         """The client's connection has ended."""
 
-
-class Foreigners(Protocol):
-    """What the lane needs of amqtt."""
-
-    def has_session(self, client_id: str) -> bool:
-        """Whether amqtt keeps a session for this client."""
-
-    def serve(self, foreign: Foreign) -> Awaitable[None]:
-        """Serves a handed-on connection, of a client that the lane has authenticated, until it ends."""
+    def session_over(self, session: Session) -> None:
+        """A persistent session has expired."""
 
 
 class Lane:
-    """All MQTT connections of one port.
+    """All MQTT connections of one server.
 
     Args:
+        door: Who may come in.
         rules: Who may do what.
         feed: The service, as connections see it.
         host: The service, as the lane sees it.
-        foreigners: amqtt, or None when nothing is handed on.
+        exchange: All topics that are not the feed's.
         counters: What happened.
-        max_packet: Bytes of the largest packet.
-        max_connections: Connections at one time.
-        connect_timeout: Seconds until CONNECT must have come.
-        write_buffer: Bytes waiting in a connection above which its device is not written to.
+        limits: What clients may take.
     """
 
     def __init__(
         self,
         *,
+        door: Door,
         rules: Rules,
         feed: Feed,
         host: Host,
-        foreigners: Foreigners | None,
+        exchange: Exchange,
         counters: Counters,
-        max_packet: int,
-        max_connections: int,
-        connect_timeout: float,
-        write_buffer: int,
+        limits: LimitSettings,
     ) -> None:
+        self.door = door
         self.rules = rules
         self.feed = feed
+        self.exchange = exchange
         self.counters = counters
-        self.max_packet = max_packet
-        self.connect_timeout = connect_timeout
-        self.write_buffer = write_buffer
-        self.can_hand_over = foreigners is not None
+        self.max_packet = limits.max_packet
+        self.connect_timeout = limits.connect_timeout
+        self.write_buffer = limits.write_buffer
         self.tick = 0.0
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[tuple[str, str], Session] = {}
         self._host = host
-        self._foreigners = foreigners
-        self._max_connections = max_connections
+        self._limits = limits
         self._buckets: list[set[Connection]] = [set() for _ in range(_BUCKETS)]
         self._open = 0
+        self._opening = 0  # accepted, and shaking hands
         self._beat = 0
-        self._listener: socket.socket | None = None
+        self._listeners: dict[socket.socket, ssl.SSLContext | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
-        self._sweep_at = 0.0
+        self._away: dict[tuple[str, str], Session] = {}  # by the time when they ended
         self._paying: list[Connection] = []
-        self._foreign: dict[str, Foreign] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
 
-    # ---- The port
+    # ---- The ports
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listens; returns the address that was bound.
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> tuple[str, int]:
+        """Opens a port; returns the address that was bound.
 
         Raises:
             OSError: The address cannot be bound.
         """
-        self.tick = self._loop.time()
-        family, _, _, _, address = (
-            await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )[0]
-        self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
-        self._listener.setblocking(False)
-        self._loop.add_reader(self._listener, self._accept)
-        self._timer = self._loop.call_later(_TICK, self._on_tick)
-        bound = self._listener.getsockname()
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = found[0]
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        listener.setblocking(False)
+        self._listeners[listener] = tls
+        self._accept_from(listener)
+        if self._timer is None:
+            self.tick = self._loop.time()
+            self._timer = self._loop.call_later(_TICK, self._on_tick)
+        bound = listener.getsockname()
         return str(bound[0]), int(bound[1])
 
-    def _accept(self) -> None:
+    def _accept_from(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
         """Takes the connections that wait.
 
         Not through the loop's own server, which keeps the sockets to itself: frames are sent on
         them directly (`Connection.sender`).
         """
-        assert self._listener is not None
         for _ in range(_ACCEPTS):
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -151,32 +148,42 @@ class Lane:
                 # Out of descriptors or memory: leave the others in the backlog for a moment.
                 self.counters.dropped["accept_failed"] += 1
                 logger.warning("cannot take a connection: %s", error.strerror)
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again)
+                self._loop.remove_reader(listener)
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_from, listener)
                 return
+            if self._open + self._opening >= self._limits.max_connections:
+                self.counters.closed["too_many_connections"] += 1
+                sock.close()
+                continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = asyncio.ensure_future(self._take(sock))
+            self._opening += 1
+            task = asyncio.ensure_future(self._take(sock, self._listeners[listener]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _accept_again(self) -> None:
-        if self._listener is not None:
-            self._loop.add_reader(self._listener, self._accept)
-
-    async def _take(self, sock: socket.socket) -> None:
+    async def _take(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Makes a connection of an accepted socket."""
         try:
-            await self._loop.connect_accepted_socket(lambda: Connection(self, sock), sock)
-        except OSError:
-            sock.close()  # gone before it began
+            await self._loop.connect_accepted_socket(
+                partial(Connection, self, sock),
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=self.connect_timeout if tls is not None else None,
+            )
+        except OSError as error:  # ssl.SSLError is one
+            self._opening -= 1
+            sock.close()  # gone before it began, or no partner for TLS
+            if tls is not None:
+                self.counters.dropped["tls_handshake_failed"] += 1
+                logger.debug("no TLS connection: %s", type(error).__name__)
 
     async def stop(self) -> None:
         """Closes the port and every connection."""
-        if self._listener is not None:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        listeners, self._listeners = list(self._listeners), {}
+        for listener in listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
         if self._timer is not None:
             self._timer.cancel()
         for bucket in self._buckets:
@@ -199,13 +206,14 @@ class Lane:
         now = self.tick
         if self._paused and not self.feed.congested:
             self.resume_paused()
-        if now > self._sweep_at:
-            self._sweep_at = now + _SWEEP
-            self.forget_sessions()
+        self._forget_sessions()
+        wall = time.time()
         for connection in list(self._buckets[self._beat]):
             if connection.silent_too_long(now):
                 waiting = connection.connect is None
                 connection.abort("connect_timeout" if waiting else "keep_alive")
+            elif connection.expires < wall and connection.closed_for is None:
+                connection.close("token_expired")
 
     @property
     def connections(self) -> int:
@@ -217,61 +225,51 @@ class Lane:
     def opened(self, connection: Connection) -> None:
         """A client has connected."""
         self.counters.connections["opened"] += 1
+        self._opening -= 1
         self._open += 1
         self._buckets[hash(connection) % _BUCKETS].add(connection)
-        if self._open > self._max_connections:
-            connection.abort("too_many_connections")
 
     def accepted(self, connection: Connection) -> None:
-        """CONNECT is in order: takes over an older connection, finds the session, answers."""
-        connect = connection.connect
+        """The client was let in: takes over an older connection, finds the session, answers."""
+        connect, identity = connection.connect, connection.identity
         assert connect is not None
-        client_id = connect.client_id
-        session = self.sessions.get(client_id)
+        assert identity is not None
+        session = self.sessions.get(identity.key)
         if session is not None and session.connection is not None:
             self.counters.connections["taken_over"] += 1
             session.connection.close("taken_over")  # [MQTT-3.1.4-2]
-            session = self.sessions.get(client_id)
-        if session is not None and (connect.clean_session or session.clean):
-            session = None  # [MQTT-3.1.2-6]
-        if connect.clean_session:
-            self._host.discard_session(connection)
-        present = not connect.clean_session and self._host.session_present(connection, session)
+            session = self.sessions.get(identity.key)
+        clean = connect.clean_session
+        if clean:
+            self._host.discard_session(connection)  # [MQTT-3.1.2-6]
+        present = not clean and self._host.session_present(connection, session)
+        if session is not None and not present:
+            self._end(session)
+            session = None
         if session is None:
-            session = Session(client_id, connect.clean_session)
-            self.sessions[client_id] = session
+            session = self.sessions[identity.key] = Session(identity.key, clean)
+        self._away.pop(identity.key, None)
         session.connection = connection
         connection.session = session
         self.counters.connections["connected"] += 1
-        if self._is_foreign_at_once(connection):
-            self.hand_over(connection, answered=False)
-            return
         connection.transport.write(encode(Connack(present, 0)))
         for packet_id in session.releasing:
             connection.transport.write(pubrel(packet_id))  # [MQTT-4.4.0-1]
         self._host.connected(connection)
-
-    def _is_foreign_at_once(self, connection: Connection) -> bool:
-        """Whether amqtt must serve this client from its CONNECT on."""
-        connect = connection.connect
-        assert connect is not None
-        if self._foreigners is None:
-            return False
-        if connect.will is not None:
-            return True
-        return not connect.clean_session and self._foreigners.has_session(connect.client_id)
+        self.exchange.resume(session)
 
     def ending(self, connection: Connection) -> None:
         """A connection has begun to end: the client may connect anew from now on."""
         session = connection.session
         self._host.disconnected(connection)
-        if connection.foreign is not None:
-            connection.foreign.eof()
         if session is not None and session.connection is connection:
             session.connection = None
             session.ended_at = self.tick
             if session.clean:
-                self.sessions.pop(session.client_id, None)
+                self._end(session)
+            else:
+                self.exchange.disconnected(session)
+                self._away[session.key] = session
         self._publish_will(connection)
 
     def lost(self, connection: Connection) -> None:
@@ -290,58 +288,44 @@ class Lane:
         identity = connection.identity
         if will is None or identity is None:
             return
-        if will.topic.startswith(self.rules.items):
+        # Asked again: what its owner may do can have changed since it connected.
+        kind = self.rules.publish(identity, will.topic)
+        if kind is Topic.ITEM:
             channel = will.topic[len(self.rules.items) :]
             self.feed.item(channel, will.payload, dup=False, done=_nothing)
-        elif identity.device is not None:
+        elif kind is Topic.UP:
             self.feed.up(will.payload, connection, _nothing)
+        elif kind is Topic.OTHER:
+            message = Message(will.topic, will.payload, will.qos)
+            self.exchange.publish(message, retain=will.retain)
 
-    def forget_session(self, client_id: str) -> None:
-        """The client's device was removed: nothing of it is present when it comes back."""
-        self.sessions.pop(client_id, None)
+    # ---- Sessions
 
-    def forget_sessions(self) -> None:
-        """Drops persistent sessions that nobody has come back to and that hold nothing."""
-        limit = self.tick - _SESSION_LIFE
-        for client_id, session in list(self.sessions.items()):
-            if session.connection is None and session.ended_at < limit:
-                del self.sessions[client_id]
+    def forget(self, name: str, reason: str) -> None:
+        """Ends every connection and session of a user or device, in the operator's name."""
+        # Those of a user may have any client id: all are looked at, for this one command.
+        for session in [each for each in self.sessions.values() if each.belongs_to(name)]:
+            if session.connection is not None:
+                session.connection.close(reason, keep_will=False)
+            self._end(session)
 
-    # ---- Hand-over
+    def _end(self, session: Session) -> None:
+        """A session is over."""
+        self.sessions.pop(session.key, None)
+        self._away.pop(session.key, None)
+        self.exchange.end(session)
 
-    def hand_over(self, connection: Connection, *, answered: bool = True) -> bool:
-        """Hands a connection on to amqtt; False if that is switched off."""
-        if self._foreigners is None:
-            return False
-        connect = connection.connect
-        assert connect is not None
-        self.counters.connections["handed_over"] += 1
-        self._host.disconnected(connection)
-        connection.release_sender()
-        former = self._foreign.get(connect.client_id)
-        if former is not None:
-            former.finish()
-        foreign = Foreign(connection, connect, answered=answered)
-        self._foreign[connect.client_id] = connection.foreign = foreign
-        task = asyncio.ensure_future(self._foreigners.serve(foreign))
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._foreign_ended(connection, done))
-        return True
-
-    def _foreign_ended(self, connection: Connection, task: asyncio.Future[None]) -> None:
-        self._tasks.discard(task)
-        assert connection.connect is not None
-        client_id = connection.connect.client_id
-        if self._foreign.get(client_id) is connection.foreign:
-            del self._foreign[client_id]
-        if not task.cancelled() and task.exception() is not None:
-            self.counters.dropped["amqtt_error"] += 1
-            logger.warning(
-                "amqtt ended the connection of %r with %s",
-                client_id,
-                type(task.exception()).__name__,
-            )
-        connection.close("closed_by_amqtt")
+    def _forget_sessions(self) -> None:
+        """Ends persistent sessions that nobody has come back to, and the oldest of too many."""
+        limit = self.tick - self._limits.session_expiry
+        while self._away:
+            oldest = next(iter(self._away.values()))
+            if oldest.ended_at >= limit and len(self._away) <= self._limits.max_sessions:
+                return
+            expired = oldest.ended_at < limit
+            self.counters.dropped["session_expired" if expired else "too_many_sessions"] += 1
+            self._host.session_over(oldest)
+            self._end(oldest)
 
     # ---- Flow
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from broker.lane.connection import Connection
+    from broker.lane.outbox import Outbox
 
 
 @dataclass(slots=True, eq=False)
@@ -16,17 +17,26 @@ class Session:
     Frames in flight are not here: the ledger keeps them per device.
 
     Attributes:
-        client_id: The client.
+        key: Whose it is: the authenticated user, "" where nobody vouched for one, and the client id.
         clean: Whether the session ends with its connection.
         connection: The live connection, if there is one.
         received: Packet ids of QoS 2 publishes that were received and not yet released.
         releasing: Packet ids of QoS 2 frames for which PUBREL was sent and PUBCOMP is awaited.
+        filters: Its subscriptions to other topics than the feed's, with the granted QoS.
+        outbox: What it is to be sent of those; None as long as it never subscribed to any.
         ended_at: When the last connection ended, by the lane's clock.
     """
 
-    client_id: str
+    key: tuple[str, str]
     clean: bool
     connection: Connection | None = None
     received: set[int] = field(default_factory=set)
     releasing: dict[int, None] = field(default_factory=dict)
+    filters: dict[str, int] = field(default_factory=dict)
+    outbox: Outbox | None = None
     ended_at: float = 0.0
+
+    def belongs_to(self, name: str) -> bool:
+        """Whether this is a session of the user or, where nobody authenticated, client id `name`."""
+        user, client_id = self.key
+        return name == (user or client_id)

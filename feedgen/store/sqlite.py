@@ -21,7 +21,7 @@ import threading
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedgen.items import pack_record
@@ -35,7 +35,7 @@ from feedgen.store.base import (
     PutItem,
     StoreError,
 )
-from feedgen.store.sqlite_file import connect, explain, load, lock
+from feedgen.store.sqlite_file import connect, cut_log, explain, load, lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,6 +67,10 @@ class SqliteStore:
     directory belongs to one process at a time, by an flock that dies with the process. Other programs
     may read the file while it is in use, for a backup say. `open` lowers the interpreter's switch
     interval for the whole process (see `SWITCH_INTERVAL`).
+
+    What is deleted is overwritten with zeros (`secure_delete`). A dropped device is also gone from the
+    write-ahead log, which holds earlier pages: the log is cut to nothing before that submission
+    resolves, or, if another program is reading the file at that moment, as soon as it has ended.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -80,6 +84,7 @@ class SqliteStore:
         self._pending = 0
         self._errors = 0
         self._fault: str | None = None
+        self._log_is_due = False
 
     @property
     def up(self) -> bool:
@@ -121,6 +126,9 @@ class SqliteStore:
             raise StoreError(explain(error, self._directory)) from error
         self._next_n = loaded.next_n
         self._errors, self._fault = 0, None
+        self._log_is_due = not cut_log(
+            self._connection
+        )  # the last run may have died before it could
         self._closing.clear()
         self._is_open = True
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
@@ -166,6 +174,9 @@ class SqliteStore:
             batch, refused = self._fold(submissions)
             error = self._commit(batch.statements())
             lost = lost or error
+            self._log_is_due |= bool(batch.gone_devices) and error is None
+            if self._log_is_due:
+                self._log_is_due = not cut_log(self._connection)
             if submissions:
                 futures = [future for _, future in submissions]
                 _call(futures[0], self._resolve, futures, refused, error)
@@ -177,11 +188,17 @@ class SqliteStore:
         _call(stop.future, _settle, stop.future, lost)
 
     def _take(self) -> tuple[list[_Submission], _Stop | None]:
-        """Wait for a submission and take whatever else is there, up to `MAX_BATCH` ops."""
+        """Wait for a submission and take whatever else is there, up to `MAX_BATCH` ops.
+
+        Comes back with nothing after a while if the log is still to be cut.
+        """
         taken: list[_Submission] = []
         size = 0
         while True:
-            entry = self._queue.get()
+            try:
+                entry = self._queue.get(timeout=LAST_RETRY if self._log_is_due else None)
+            except Empty:
+                return taken, None
             if isinstance(entry, _Stop):
                 return taken, entry
             taken.append(entry)

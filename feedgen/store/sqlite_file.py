@@ -87,6 +87,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
     """
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
+    connection.execute("PRAGMA secure_delete = ON")
     _migrate(connection)
     # One transaction: a store that cannot be read stays marked as it was.
     connection.execute("BEGIN IMMEDIATE")
@@ -105,6 +106,22 @@ def load(connection: sqlite3.Connection) -> Loaded:
         clean=bool(meta["clean"]),
         key=meta["key"],
     )
+
+
+def cut_log(connection: sqlite3.Connection) -> bool:
+    """Move what is in the write-ahead log to its place and cut the log to nothing.
+
+    False if another program is reading the file, or the disk fails: then it is for later. Nobody is
+    waited for, as all commits would wait too.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+    return not busy
 
 
 def _records(connection: sqlite3.Connection) -> list[Record]:

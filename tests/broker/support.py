@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -92,9 +93,10 @@ class Peer:
         self._packet_id = 0
 
     @classmethod
-    async def open(cls, address: tuple[str, int]) -> Self:
+    async def open(cls, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> Self:
         """Connect, and say nothing yet."""
-        return cls(*await asyncio.open_connection(*address))
+        name = "localhost" if tls is not None else None
+        return cls(*await asyncio.open_connection(*address, ssl=tls, server_hostname=name))
 
     def new_packet_id(self) -> int:
         self._packet_id += 1
@@ -281,13 +283,15 @@ class Target:
     """A server that listens."""
 
     address: tuple[str, int]
+    tls: ssl.SSLContext | None = None
+    """What its clients connect with, if not in plain text."""
 
     def __init__(self) -> None:
         self._peers: list[Peer] = []
 
     async def peer(self) -> Peer:
         """A connection on which nothing was said yet."""
-        peer = await Peer.open(self.address)
+        peer = await Peer.open(self.address, self.tls)
         self._peers.append(peer)
         return peer
 
@@ -357,7 +361,7 @@ class Served(Target):
     Args:
         data: Its data directory.
         settings: By dotted name, as `feed.max_inflight`.
-        amqtt: Whether clients are handed on to amqtt.
+        amqtt: Whether it runs as a plugin of amqtt.
     """
 
     def __init__(self, data: Path, settings: Mapping[str, Any], *, amqtt: bool = False) -> None:
@@ -379,7 +383,7 @@ class Served(Target):
             assert plugin.server is not None, plugin.failure
             self.server = plugin.server
         else:
-            self.server = Server(config, None)
+            self.server = Server(config)
             await self.server.start()
         self.address = self.server.address
         return self
@@ -429,6 +433,7 @@ class ServerProcess(Target):
         self.data = data
         self.log = data.with_name(f"{data.name}.log")
         self.address = ("127.0.0.1", 0)
+        self.ready = ""  # the line that it prints when it listens
         self._opened = opened
         self._environment = CLEAN_ENVIRONMENT | {
             f"FLEETFEED_{name.replace('.', '__').upper()}": value
@@ -457,6 +462,7 @@ class ServerProcess(Target):
         if not line.startswith("fleetfeed: listening on "):
             self.kill()
             raise AssertionError(self.log.read_text())
+        self.ready = line
         self.address = host, int(line.split()[3].rpartition(":")[2])
         return self
 

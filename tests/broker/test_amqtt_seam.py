@@ -27,7 +27,7 @@ async def test_the_context_of_a_plugin_holds_its_broker() -> None:
     assert context._broker_instance is made
 
 
-def test_a_handed_over_connection_is_taken_by_a_public_method() -> None:
+def test_the_bridge_is_taken_by_a_public_method() -> None:
     assert list(inspect.signature(Broker.external_connected).parameters) == [
         "self",
         "reader",
@@ -37,7 +37,7 @@ def test_a_handed_over_connection_is_taken_by_a_public_method() -> None:
     assert inspect.iscoroutinefunction(Broker.external_connected)
 
 
-def test_a_session_has_what_admission_is_decided_by() -> None:
+def test_a_session_has_what_the_bridge_is_known_by() -> None:
     session = Session()
     assert session.password is None
     assert session.clean_session is None
@@ -58,4 +58,4 @@ def test_the_names_that_only_the_seam_may_import() -> None:
         for path in Path(broker.__file__).parent.rglob("*.py")
         if re.search(r"^\s*(?:from|import) amqtt\b", path.read_text(), re.MULTILINE)
     }
-    assert importing == {"amqtt_seam.py", "app.py", "handover.py", "plugin.py"}
+    assert importing == {"amqtt_seam.py", "app.py", "plugin.py"}

@@ -118,7 +118,8 @@ async def test_mutated_packets_never_raise(
         await eventually(lambda: served.server.lane.connections == 0)
         await served.at_rest()
         await assert_serves_others(served)
-    assert not caplog.records
+    # A device that goes at every frame is set apart with a warning; nothing here is an error.
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
 async def test_acknowledgements_of_nothing_change_nothing(served: Served) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+import trustme
 
 from broker.config_layers import example
 from broker.control import ControlClient, ControlError, ControlServer, NoServer
@@ -131,11 +134,29 @@ def nowhere():
 def test_help_lists_every_command(fleetfeed):
     done = fleetfeed("--help")
     assert done.returncode == 0
-    for command in ("serve", "demo", "publish", "replay", "watch", "check-config", "device"):
+    for command in (
+        "serve",
+        "demo",
+        "publish",
+        "replay",
+        "watch",
+        "check-config",
+        "device",
+        "user",
+    ):
         assert f" {command} ".encode() in done.stdout
 
 
-@pytest.mark.parametrize("args", [["--help"], ["serve", "--help"], ["device", "--help"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["serve", "--help"],
+        ["device", "--help"],
+        ["device", "import", "--help"],
+        ["user", "add", "--help"],
+    ],
+)
 def test_help_imports_nothing_that_takes_long(args):
     """Time itself is not measured: what costs it is."""
     code = (
@@ -149,7 +170,17 @@ def test_help_imports_nothing_that_takes_long(args):
         [sys.executable, "-c", code, *args], capture_output=True, env=CLEAN, check=True
     )
     heavy = {"numpy", "pydantic_settings", "amqtt", "paho", "msgpack", "asyncio"}
-    heavy |= {"uvloop", "feedgen", "simulator", "devices", "sqlite3", "redis"}
+    heavy |= {
+        "argon2",
+        "cryptography",
+        "jwt",
+        "uvloop",
+        "feedgen",
+        "simulator",
+        "devices",
+        "sqlite3",
+        "redis",
+    }
     assert heavy & set(eval(done.stderr)) == set()
 
 
@@ -201,6 +232,7 @@ def test_check_config_as_json(fleetfeed):
     assert result["settings"]["open"] == {"value": True, "origin": "env", "from": "FLEETFEED_OPEN"}
     assert result["settings"]["data"]["value"] == "fleetfeed-data"
     assert len(result["warnings"]) == 1
+    assert {"bind", "open"} <= {each["setting"] for each in result["insecure"]}
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -223,6 +255,107 @@ def test_check_config_finds_its_file_in_the_environment(fleetfeed, tmp_path):
 
 def test_check_config_prints_the_example(fleetfeed):
     assert fleetfeed("check-config", "--example").stdout.decode() == example()
+
+
+def test_check_config_names_what_leaves_the_door_open(fleetfeed):
+    env = {"FLEETFEED_BIND": "0.0.0.0:1", "FLEETFEED_OPEN": "1"}
+    done = fleetfeed("check-config", env=env)
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    insecure = [line.split()[1] for line in lines if line.startswith("Insecure: ")]
+    assert {"bind", "open"} <= set(insecure)
+    production = fleetfeed("check-config", "--production", env=env)
+    assert production.returncode == 2
+    named = [line.split()[4] for line in production.stderr.decode().splitlines()]
+    assert named == insecure
+
+
+def test_check_config_is_content_with_a_server_for_this_machine_alone(fleetfeed):
+    done = fleetfeed("check-config", "--production", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["insecure"] == []
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Make the files that fleetfeed.production.toml names; gives the variables that name these."""
+    directory = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost", "127.0.0.1")
+    files = {name: directory / f"{name}.pem" for name in ("certificate", "key", "client_ca")}
+    files["certificate"].write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
+    files["key"].write_bytes(server.private_key_pem.bytes())
+    files["key"].chmod(0o600)
+    authority.cert_pem.write_to_path(files["client_ca"])
+    return {f"FLEETFEED_TLS__{name.upper()}": str(path) for name, path in files.items()}
+
+
+PRODUCTION = ROOT / "fleetfeed.production.toml"
+
+
+def test_the_production_configuration_lacks_nothing_but_certificates(fleetfeed, certificates):
+    done = fleetfeed("check-config", "--production", PRODUCTION)
+    assert done.returncode == 2
+    said = done.stderr.decode()
+    assert said.count("\n") == 1
+    assert "/etc/fleetfeed/server.pem cannot be read: No such file" in said
+    done = fleetfeed("check-config", "--production", PRODUCTION, env=certificates)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"The configuration is valid.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("KEY", "tls.key = "), ("CERTIFICATE", "tls.certificate = "), ("CLIENT_CA", "tls.client_ca")],
+)
+def test_check_config_tries_the_files_that_it_names(fleetfeed, certificates, tmp_path, name, words):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nonsense")
+    broken.chmod(0o600)
+    env = {**certificates, f"FLEETFEED_TLS__{name}": str(broken)}
+    done = fleetfeed("check-config", PRODUCTION, "--json", env=env)
+    assert done.returncode == 2
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert words in problem
+    assert done.stderr.decode() == f"fleetfeed: {problem}\n"
+
+
+def test_check_config_tries_the_key_of_tokens(fleetfeed, tmp_path):
+    (tmp_path / "key").write_text("short")
+    env = {"FLEETFEED_TOKEN__KEY": "key", "FLEETFEED_TOKEN__ALGORITHM": "HS256"}
+    done = fleetfeed("check-config", env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"fleetfeed: token.key = key has 5 bytes")
+
+
+def test_a_device_comes_in_by_the_certificate_that_the_security_page_makes(fleetfeed, tmp_path):
+    """On the production configuration, as it is but for the places of files and the port."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    for line in page.splitlines():
+        if line.startswith(("openssl ", "chmod ")):
+            subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True)
+    env = {
+        "FLEETFEED_TLS__CERTIFICATE": "server.pem",
+        "FLEETFEED_TLS__KEY": "server.key",
+        "FLEETFEED_TLS__CLIENT_CA": "client-ca.pem",
+        "FLEETFEED_TLS__BIND": "127.0.0.1:0",
+        "FLEETFEED_DATA": "data",
+    }
+    checked = fleetfeed("check-config", "--production", PRODUCTION, env=env)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+    assert fleetfeed("device", "add", "oven-17", "--no-secret", "--data", "data").returncode == 0
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    context.load_cert_chain(tmp_path / "oven-17.pem", tmp_path / "oven-17.key")
+    with serving(tmp_path, "--config", str(PRODUCTION), bind=None, env=env) as (_, line, address):
+        assert line.endswith("with TLS (data data, closed registration)\n")
+        port = int(address[-1])
+        for name, code in (("oven-17", 0), ("oven-18", 5)):
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+                context.wrap_socket(plain, server_hostname="feed.example.com") as connection,
+            ):
+                connection.sendall(encode(Connect(name, username=name)))
+                assert connection.recv(4) == encode(Connack(session_present=False, code=code))
 
 
 # serve
@@ -410,6 +543,8 @@ async def administered(tmp_path, fleetfeed):
             "device": args["device"],
             "follow": ["news/#", "alerts/+/ca"],
             "attrs": {"region": "ca"},
+            "rights": {"publish": ["a/#", "b"], "operator": True},
+            "revoked": False,
             "clock": False,
             "agent": None,
             "window": [[7, "Flood\x1b[31m"], [9, b"\xff\x01"], [11, msgpack.packb({"t": "Hé"})]],
@@ -427,9 +562,27 @@ async def administered(tmp_path, fleetfeed):
         calls.append(("device.remove", args))
         return {}
 
+    async def rotate(args):
+        calls.append(("device.rotate", args))
+        valid = not args["now"]
+        return {"device": args["device"], "secret": "n3w", "old_secret_valid": valid}
+
+    async def revoke(args):
+        calls.append(("device.revoke", args))
+        return {"device": args["device"]}
+
+    async def restore(args):
+        calls.append(("device.restore", args))
+        return {"device": args["device"]}
+
+    async def erase(args):
+        calls.append(("device.erase", args))
+        return {"device": args["device"], "removed": ["profile", "secret"]}
+
     data = tmp_path / "fleetfeed-data"
     data.mkdir()
     handlers = {"add": add, "show": show, "list": list_, "follow": follow, "remove": remove}
+    handlers |= {"rotate": rotate, "revoke": revoke, "restore": restore, "erase": erase}
     server = ControlServer(data / "control.sock", {f"device.{k}": v for k, v in handlers.items()})
     await server.start()
 
@@ -452,6 +605,11 @@ async def test_device_add_asks_the_running_server_and_prints_the_password(admini
         "--attr",
         "floor=3",
         "--publish",
+        "status/+",
+        "--publish",
+        "news",
+        "--may-follow",
+        "news/#",
     )
     assert done.stdout == b"added kitchen, password s3cret\n", done.stderr
     assert administered.calls == [
@@ -462,7 +620,8 @@ async def test_device_add_asks_the_running_server_and_prints_the_password(admini
                 "follow": ["news/#"],
                 "attrs": {"region": "ca", "floor": 3},
                 "secret": True,
-                "publish": True,
+                "publish": ["status/+", "news"],
+                "may_follow": ["news/#"],
             },
         )
     ]
@@ -471,7 +630,8 @@ async def test_device_add_asks_the_running_server_and_prints_the_password(admini
 async def test_device_add_without_filters_leaves_them_to_the_server(administered):
     done = await administered("add", "kitchen", "--no-secret", "--json")
     assert json.loads(done.stdout) == {"device": "kitchen", "secret": None}
-    assert administered.calls[0][1]["follow"] is None
+    asked = administered.calls[0][1]
+    assert (asked["follow"], asked["publish"], asked["may_follow"]) == (None, [], None)
 
 
 async def test_what_the_server_refuses_ends_with_1_in_its_words(administered):
@@ -483,10 +643,24 @@ async def test_device_show_is_readable_and_harmless_on_a_terminal(administered):
     text = [" ".join(line.split()) for line in lines]
     assert "follow news/#, alerts/+/ca" in text
     assert "attrs region=ca" in text
+    assert "rights publish=a/# b, operator=true" in text
     assert "clock false" in text
     assert "window 1 #7 Flood\\x1b[31m" in text
     assert "2 #9 ff 01" in text
     assert '3 #11 {"t": "Hé"}' in text
+
+
+async def test_a_device_that_has_not_come_yet_is_shown_without_a_window(tmp_path, fleetfeed):
+    async def show(args):
+        return {"device": args["device"], "connected": False, "window": None}
+
+    (tmp_path / "fleetfeed-data").mkdir()
+    server = ControlServer(tmp_path / "fleetfeed-data" / "control.sock", {"device.show": show})
+    await server.start()
+    done = await asyncio.to_thread(fleetfeed, "device", "show", "attic")
+    await server.stop()
+    lines = [line.split() for line in done.stdout.decode().splitlines()]
+    assert lines == [["device", "attic"], ["connected", "false"], ["window", "none"]]
 
 
 async def test_device_show_as_json_keeps_bytes(administered):
@@ -510,11 +684,39 @@ async def test_device_follow_and_remove(administered):
     ]
 
 
+async def test_device_rotate_shows_the_new_password_and_what_becomes_of_the_old(administered):
+    done = await administered("rotate", "kitchen")
+    assert done.stdout == (
+        b"kitchen, new password n3w; the old one is valid until it is first used\n"
+    )
+    done = await administered("rotate", "kitchen", "--now")
+    assert done.stdout == b"kitchen, new password n3w\n"
+    assert [args["now"] for _, args in administered.calls] == [False, True]
+
+
+async def test_device_revoke_restore_and_erase(administered):
+    done = await administered("revoke", "kitchen")
+    assert done.stdout == b"revoked kitchen; 'fleetfeed device restore' lets it in again\n"
+    assert (await administered("restore", "kitchen")).stdout == b"restored kitchen\n"
+    done = await administered("erase", "kitchen")
+    assert done.stdout == b"erased kitchen: profile, secret\n"
+    done = await administered("erase", "kitchen", "--json")
+    assert json.loads(done.stdout)["removed"] == ["profile", "secret"]
+    assert {args["device"] for _, args in administered.calls} == {"kitchen"}
+
+
 async def test_device_follow_without_any_filter_is_wrong_usage(administered):
     assert_fails(await administered("follow", "kitchen"), 2, "nothing to change")
 
 
-@pytest.mark.parametrize("args", [["show", "x"], ["list"], ["follow", "x", "#"], ["remove", "x"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["list"],
+        ["follow", "x", "#"],
+        *([command, "x"] for command in ("show", "rotate", "revoke", "restore", "erase", "remove")),
+    ],
+)
 def test_a_data_directory_that_is_not_there_is_not_made_by_looking(fleetfeed, tmp_path, args):
     assert_fails(fleetfeed("device", *args), 1, "there is no data directory fleetfeed-data")
     assert list(tmp_path.iterdir()) == []
@@ -524,14 +726,15 @@ def test_a_data_directory_that_is_not_there_is_not_made_by_looking(fleetfeed, tm
 
 
 @contextlib.contextmanager
-def serving(directory, *args):
+def serving(directory, *args, bind="127.0.0.1:0", env=None):
     """Run `fleetfeed serve` on a free port; gives the process, its first line and how to reach it."""
+    where = ("--bind", bind) if bind else ()
     process = subprocess.Popen(
-        [sys.executable, "-m", "broker", "serve", "--bind", "127.0.0.1:0", *args],
+        [sys.executable, "-m", "broker", "serve", *where, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=directory,
-        env=CLEAN,
+        env={**CLEAN, **(env or {})},
         text=True,
     )
     try:
@@ -600,7 +803,7 @@ def test_watch_of_a_device_that_a_closed_server_does_not_know_ends_with_1(tmp_pa
 
 
 def test_a_device_added_while_no_server_runs_is_let_in_by_the_next_one(tmp_path, fleetfeed):
-    added = fleetfeed("device", "add", "kitchen", "--follow", "news/#", "--publish", "--json")
+    added = fleetfeed("device", "add", "kitchen", "--follow", "news/#", "--publish", "#", "--json")
     secret = json.loads(added.stdout)["secret"]
     with serving(tmp_path, "--no-open") as (_, _, address):
         args = ("publish", "news", "Hello", "--username", "kitchen", *address)

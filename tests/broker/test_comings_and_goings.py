@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.control import ControlError
-from devices.frames import Event, Feedback, Hello, HelloOptions, Kind, Snapshot
+from devices.frames import Event, Feedback, Hello, HelloOptions, Kind, Snapshot, encode_up
 from devices.packets import Will
 from tests.broker.support import Served, eventually, follow, item
 
@@ -35,17 +35,12 @@ async def test_a_new_session_ends_the_old_one_also_when_amqtt_serves_it(serve: S
     assert not again.session_present
 
 
-async def test_a_connection_that_amqtt_serves_is_sent_no_frames(serve: Serve) -> None:
-    served = await serve(amqtt=True)
-    device = await served.subscribed("kitchen", clean=False)
-    await device.peer.leave()
-    handed_on = await served.device("kitchen", clean=False, will=Will("homes/kitchen", b"gone"))
-    await handed_on.tell(Hello(*device.replica.position))
+async def test_a_hello_in_a_will_is_nobodys_position(served: Served) -> None:
+    hello = encode_up(Hello(7, 7))
+    kitchen = await served.connect("kitchen", will=Will("u/kitchen", hello))
+    await kitchen.ping()
+    await kitchen.drop()
     await served.counted("dropped", "hello_without_frames")
-    sent = served.count("frames", "sent")
-    await served.publish(item("a", "one"))
-    await served.at_rest()
-    assert served.count("frames", "sent") == sent
 
 
 async def test_a_repeated_profile_is_acknowledged_after_the_first_is_durable(

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from broker.config import Config, FeedSettings, LimitSettings
+from broker.config import (
+    AuthSettings,
+    Config,
+    FeedSettings,
+    LimitSettings,
+    TlsSettings,
+    TokenSettings,
+    TopicSettings,
+    is_loopback,
+)
 from broker.config_layers import InvalidConfig, Origin, example, load, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +77,79 @@ def test_bind_gives_host_and_port_and_decides_on_open_registration(bind, host, p
 def test_a_bind_that_is_no_address_and_port_is_refused(bind):
     with pytest.raises(ValidationError, match="an address and a port"):
         Config(bind=bind)
+
+
+FILES = {"certificate": Path("c.pem"), "key": Path("k.pem")}
+
+
+@pytest.mark.parametrize(
+    ("bind", "tls", "loopback", "open_mode"),
+    [
+        ("127.0.0.1:1883", "127.0.0.1:8883", True, True),
+        ("127.0.0.1:1883", "0.0.0.0:8883", False, False),
+        ("0.0.0.0:1883", "127.0.0.1:8883", False, False),
+        ("off", "127.0.0.1:8883", True, False),
+        ("off", "[::]:8883", False, False),
+    ],
+)
+def test_registration_is_open_only_if_no_port_leaves_the_machine(bind, tls, loopback, open_mode):
+    config = Config(bind=bind, tls={"bind": tls, **FILES})
+    assert (config.loopback, config.open_mode) == (loopback, open_mode)
+    assert config.plain == (bind != "off")
+
+
+def test_each_port_has_an_address_or_none():
+    plain = Config()
+    assert (plain.plain, plain.tls.host, plain.tls.port) == (True, "", 0)
+    encrypted = Config(bind="off", tls={"bind": "[::1]:8883", **FILES})
+    assert (encrypted.host, encrypted.port) == ("", 0)
+    assert (encrypted.tls.host, encrypted.tls.port) == ("::1", 8883)
+
+
+def test_a_server_without_any_port_is_refused():
+    with pytest.raises(ValidationError, match=r"with bind = 'off', tls\.bind is needed"):
+        Config(bind="off")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "says"),
+    [
+        (TlsSettings, {"bind": "0.0.0.0:8883"}, "needs certificate and key"),
+        (TlsSettings, {"bind": "0.0.0.0:8883", "key": "k.pem"}, "needs certificate and key"),
+        (TlsSettings, {"bind": "off", **FILES}, "an address and a port"),
+        (TlsSettings, {"client_certificate": "required"}, "needs client_ca"),
+        (TlsSettings, {"client_certificate": "optional", **FILES}, "needs client_ca"),
+        (TlsSettings, {"minimum": "1.1"}, "1.2"),
+        (TokenSettings, {"key": "k.pem"}, "need algorithm"),
+        (TokenSettings, {"key": "k.pem", "algorithm": "none"}, "EdDSA"),
+        (TokenSettings, {"leeway": -1}, "greater than or equal to 0"),
+        (TokenSettings, {"audience": ""}, "at least 1 character"),
+        (AuthSettings, {"login_refill": 0}, "greater than or equal to 0.1"),
+        (AuthSettings, {"password_workers": 0}, "greater than or equal to 1"),
+        (TopicSettings, {"read": ("a/#/b",)}, "no topic filter"),
+        (TopicSettings, {"write": ("a+",)}, "no topic filter"),
+        (TopicSettings, {"refused": ("",)}, "no topic filter"),
+        (LimitSettings, {"session_expiry": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(section, values, says):
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        section(**values)
+
+
+def test_what_every_client_may_do_is_unset_or_a_list_that_may_be_empty():
+    assert TopicSettings().read is None
+    assert TopicSettings(read=()).read == ()
+    deep = ("$SYS/" + "a/" * 100 + "#",)
+    assert TopicSettings(refused=deep).refused == deep
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("x", False)],
+)
+def test_loopback_is_what_only_this_machine_reaches(host, local):
+    assert is_loopback(host) is local
 
 
 @pytest.mark.parametrize("open_", [True, False])
@@ -160,6 +242,27 @@ def test_filters_in_the_environment_may_be_one_or_several():
     )
     assert config.feed.permitted == ("news/#",)
     assert config.feed.default_follow == ("news/a", "news/b")
+
+
+def test_lists_that_may_be_unset_come_from_the_environment_too():
+    config = load(None, {"FLEETFEED_TOPICS__READ": "a/#, b", "FLEETFEED_TOPICS__WRITE": "[]"}, {})
+    assert config.topics == TopicSettings(read=("a/#", "b"), write=())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('bind = "off"', "With bind = 'off', tls.bind is needed"),
+        (
+            '[tls]\nbind = "0.0.0.0:8883"',
+            "tls: an encrypted port (bind) needs certificate and key.",
+        ),
+        ("[feed]\nstall_close = 3\nhello_wait = 9", "feed: stall_close (3) must be above"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_said_to_be_so_without_their_values(toml, text, says):
+    (problem,) = resolve(toml(text), {}, {}).problems
+    assert problem.startswith(says)
 
 
 def test_an_empty_variable_counts_as_unset():
@@ -263,6 +366,10 @@ def test_open_registration_beyond_loopback_is_warned_about():
     assert resolve(None, {}, {"bind": "0.0.0.0:1883"}).warnings == ()
     (warning,) = resolve(None, {}, {"bind": "0.0.0.0:1883", "open": True}).warnings
     assert "whoever reaches this port" in warning
+    tls = {"tls.bind": "0.0.0.0:8883", "tls.certificate": "c", "tls.key": "k"}
+    for bind in ("off", "127.0.0.1:1883"):
+        (warning,) = resolve(None, {}, {"bind": bind, "open": True} | tls).warnings
+        assert "open = true on 0.0.0.0:8883" in warning
 
 
 # The example
@@ -289,11 +396,12 @@ def test_every_setting_of_the_example_uncommented_is_its_default(toml):
         for name, (value, _) in found.values.items()
         if value != resolve(None, {}, {}).values[name][0]
     ]
-    assert sorted(differing) == ["feed.attributes", "open"]  # unset by default
+    unset = {name for name, (value, _) in resolve(None, {}, {}).values.items() if value is None}
+    assert set(differing) == unset
 
 
 def test_every_setting_is_described():
     for section, model in ("", Config), *((name, type(value)) for name, value in Config()):
-        if section in {"feed", "limits", "ranking", "handover"}:
+        if section in {"feed", "limits", "ranking", "topics", "tls", "auth", "token"}:
             assert model.__doc__
             assert all(info.description for info in model.model_fields.values()), section

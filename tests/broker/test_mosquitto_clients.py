@@ -44,7 +44,7 @@ class Tools:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all tests here, each of which has devices and channels of its own."""
     data = tmp_path_factory.mktemp("mosquitto") / "data"
-    server = ServerProcess(data, HANDOVER__SYS_INTERVAL="1").start()
+    server = ServerProcess(data, TOPICS__SYS_INTERVAL="1").start()
     yield server
     server.close()
 

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from amqtt.broker import Broker
 
 from broker.plugin import FeedPlugin
-from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Target, eventually, item
+from devices.packets import Publish
+from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Peer, Target, eventually, item
 
 YAML = """
 listeners:
@@ -127,10 +129,17 @@ async def test_a_feed_that_cannot_start_ends_a_stock_amqtt(tmp_path: Path) -> No
     assert "the feed could not start" in stock.log.read_text()
 
 
-async def test_the_feeds_topics_are_closed_to_amqtts_own_listeners(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A client of another listener can neither read frames nor slip items past the store."""
+@dataclass
+class Beside:
+    """An amqtt with two ports: the lane's, and one of its own."""
+
+    plugin: FeedPlugin
+    lane: Target = field(default_factory=Target)
+    plain: Target = field(default_factory=Target)
+
+
+@pytest.fixture
+async def beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Beside]:
     listeners = {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}
     settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0"}
     plugins = {
@@ -142,21 +151,52 @@ async def test_the_feeds_topics_are_closed_to_amqtts_own_listeners(
         await amqtt.start()
         try:
             plugin: FeedPlugin = amqtt.plugins_manager.get_plugin("FeedPlugin")
-            assert plugin.server is not None
-            target = Target()
-            target.address = amqtt._servers["default"].instance.sockets[0].getsockname()[:2]
-            spy = await target.connect("spy")
-            codes = await spy.subscribe(("f/kitchen", 0), ("items/#", 0), ("u/+", 0), ("home", 0))
-            assert codes == (0x80, 0x80, 0x80, 0)
-            await spy.publish("items/news", b"past the store")
-            await spy.publish("home", b"fine")
-            while (packet := await spy.read()) is not None:
-                if getattr(packet, "topic", None) == "home":
-                    break
-            assert plugin.server.counters.items.total() == 0
-            await target.drop_peers()
+            assert plugin.server is not None, plugin.failure
+            found = Beside(plugin)
+            found.lane.address = plugin.server.address
+            found.plain.address = amqtt._servers["default"].instance.sockets[0].getsockname()[:2]
+            yield found
+            await found.lane.drop_peers()
+            await found.plain.drop_peers()
         finally:
             await amqtt.shutdown()
+
+
+async def message(peer: Peer, topic: str) -> Publish:
+    """The next message on this topic; amqtt may send others."""
+    while not (isinstance(packet := await peer.read(), Publish) and packet.topic == topic):
+        assert packet is not None
+    return packet
+
+
+async def test_the_feeds_topics_are_closed_to_amqtts_own_listeners(beside: Beside) -> None:
+    """A client of another listener can neither read frames nor slip items past the store."""
+    spy = await beside.plain.connect("spy")
+    codes = await spy.subscribe(("f/kitchen", 0), ("items/#", 0), ("u/+", 0), ("home", 0))
+    assert codes == (0x80, 0x80, 0x80, 0)
+    await spy.publish("items/news", b"past the store")
+    await spy.publish("home", b"fine")
+    await message(spy, "home")
+    assert beside.plugin.server is not None
+    assert beside.plugin.server.counters.items.total() == 0
+
+
+async def test_messages_cross_between_the_lane_and_amqtts_own_listeners(beside: Beside) -> None:
+    ours, theirs = await beside.lane.connect("ours"), await beside.plain.connect("theirs")
+    await ours.subscribe(("home/#", 1))
+    await theirs.subscribe(("home/#", 1))
+    ours.send(Publish("home/a", b"from the lane", 1, 1, retain=True))
+    assert (await message(ours, "home/a")).payload == b"from the lane"
+    assert (await message(theirs, "home/a")).payload == b"from the lane"
+    theirs.send(Publish("home/b", b"from the other port", 1, 1, retain=True))
+    assert (await message(ours, "home/b")).payload == b"from the other port"
+    assert (await message(theirs, "home/b")).payload == b"from the other port"
+    for target in (beside.lane, beside.plain):
+        late = await target.connect("late")
+        await late.subscribe(("home/a", 0), ("home/b", 0))
+        found = {(packet := await message(late, topic)).payload for topic in ("home/a", "home/b")}
+        assert found == {b"from the lane", b"from the other port"}
+        assert packet.retain
 
 
 async def test_a_client_of_another_listener_is_not_let_in_by_a_name_the_lane_knows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from devices.frames import (
     item_bytes,
     payload_capacity,
 )
+from devices.inflight import ALONE_AFTER
 from devices.ledger import Answer, Ledger
 from devices.replica import Received, Replica
 
@@ -152,23 +154,200 @@ def test_acknowledgements_out_of_order_make_room_only_when_the_oldest_has_come()
     assert ledger.inflight[0] == 1
 
 
-@pytest.mark.parametrize("packet_id", [0, 5, 400, 65535])
+@pytest.mark.parametrize("packet_id", [0, 5, 400, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
 def test_an_unknown_packet_id_acknowledges_nothing(packet_id: int) -> None:
+    """0x8000 and 0xFFFF are what 1 is, counted in steps of 0x7FFF."""
     ledger = ledger_of(1)
     push(ledger, [slot(1)])
     acknowledge(ledger, 0, packet_id)
+    acknowledge(ledger, 0, packet_id, packet_id)
     assert ledger.inflight[0] == 1
 
 
-def test_packet_ids_go_on_at_one_after_65535() -> None:
+def test_packet_ids_go_on_at_one_after_the_lower_half() -> None:
+    """Those of the upper half belong to other messages."""
     ledger = ledger_of(1)
-    ledger.packet_id[0] = 65534
+    ledger.packet_id[0] = 0x7FFE
     ledger.keep[0] = True
     for newest in range(1, 4):
         push(ledger, [slot(newest)])
-    assert [frame.packet_id for frame in ledger.unacknowledged(0)] == [65535, 1, 2]
-    acknowledge(ledger, 0, 65535, 1)
+    assert [frame.packet_id for frame in ledger.unacknowledged(0)] == [0x7FFF, 1, 2]
+    acknowledge(ledger, 0, 0x7FFF, 1)
     assert [frame.packet_id for frame in ledger.unacknowledged(0)] == [2]
+
+
+def test_a_row_packed_when_frames_had_all_packet_ids_forgets_what_was_in_flight() -> None:
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    push(ledger, [slot(1)])
+    push(ledger, [slot(2), slot(1)])
+    fields = msgpack.unpackb(ledger.pack(0))
+    fields[6] += 0x8000
+    fields[7] = [[packet_id + 0x8000, *rest] for packet_id, *rest in fields[7]]
+    other = Ledger(COLUMNS)
+    open_row(other, 0, k=COLUMNS, budget=BUDGET)
+    other.unpack(0, msgpack.packb(fields))
+    other.keep[0] = True
+    assert other.unacknowledged(0) == []
+    assert other.answer(0, 1, 1) is Answer.KNOWN
+    other.attach(0, 1)
+    [(_, _, frame)] = push(other, [slot(2), slot(1)])
+    delta = decode_frame(frame)
+    assert isinstance(delta, Delta)
+    assert (delta.seq, delta.base) == (3, 1)
+    assert [frame.packet_id for frame in other.unacknowledged(0)] == [1]
+
+
+# ---- Frames sent again
+
+
+def reconnect(ledger: Ledger, row: int = 0) -> list[int]:
+    """The connection is lost and the session resumes; the packet ids that are sent again at once."""
+    ledger.fail(row)
+    ledger.disconnect(row)
+    frames = ledger.resume(row)
+    ledger.attach(row, 1)
+    return [frame.packet_id for frame in frames]
+
+
+def in_flight(*, frames: int, failures: int = 0) -> Ledger:
+    """A ledger of one persistent device with frames that failed on some connections."""
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    for newest in range(1, frames + 1):
+        push(ledger, [slot(n) for n in range(newest, 0, -1)])
+    for _ in range(failures + 1):
+        reconnect(ledger)
+    assert ledger.failures[0] == failures
+    return ledger
+
+
+def test_all_that_is_unacknowledged_is_sent_again_at_first_then_one_frame_alone() -> None:
+    ledger = in_flight(frames=3)
+    for failures in range(1, ALONE_AFTER):
+        assert reconnect(ledger) == [1, 2, 3]
+        assert ledger.failures[0] == failures
+    assert reconnect(ledger) == [1]
+    assert reconnect(ledger) == [1]
+
+
+def test_beside_a_frame_sent_again_alone_nothing_is_sent() -> None:
+    ledger = in_flight(frames=2, failures=ALONE_AFTER)
+    assert push(ledger, [slot(9)]) == []
+    ledger.block(0, blocked=True)
+    ledger.block(0, blocked=False)
+    assert push(ledger, [slot(9)]) == []
+    assert ledger.resend_next(0) is None
+    assert acknowledge(ledger, 0, 1) == [0]
+    following = ledger.resend_next(0)
+    assert following is not None
+    assert following.packet_id == 2
+    assert ledger.resend_next(0) is None
+    assert push(ledger, [slot(9)]) == []
+    assert acknowledge(ledger, 0, 2) == [0]
+    assert ledger.resend_next(0) is None
+    assert [row for row, _, _ in push(ledger, [slot(9)])] == [0]
+
+
+@pytest.mark.parametrize("packet_ids", [(1,), (1, 1), (1, 2)])
+def test_the_next_frame_is_due_as_soon_as_the_one_sent_alone_is_acknowledged(
+    packet_ids: tuple[int, ...],
+) -> None:
+    ledger = in_flight(frames=4, failures=ALONE_AFTER)
+    ledger.behind[0] = False
+    assert reconnect(ledger) == [1]
+    assert acknowledge(ledger, 0, *packet_ids) == [0]
+    following = ledger.resend_next(0)
+    assert following is not None
+    assert following.packet_id == packet_ids[-1] + 1
+
+
+def test_a_position_beyond_the_frame_sent_alone_makes_way_for_the_next() -> None:
+    ledger = in_flight(frames=3, failures=ALONE_AFTER)
+    assert ledger.answer(0, 1, 2) is Answer.UNDER_WAY
+    assert ledger.failures[0] == 0
+    following = ledger.resend_next(0)
+    assert following is not None
+    assert following.packet_id == 3
+
+
+def test_frames_acknowledged_out_of_order_are_passed_over_when_sent_alone() -> None:
+    ledger = in_flight(frames=3)
+    acknowledge(ledger, 0, 2)
+    for _ in range(ALONE_AFTER):
+        reconnect(ledger)
+    assert ledger.alone[0]
+    acknowledge(ledger, 0, 1)
+    following = ledger.resend_next(0)
+    assert following is not None
+    assert following.packet_id == 3
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_any_acknowledgement_begins_the_count_anew(together: bool) -> None:
+    ledger = in_flight(frames=4, failures=4)
+    if together:
+        acknowledge(ledger, 0, 1, 3)
+    else:
+        acknowledge(ledger, 0, 3)
+    assert ledger.failures[0] == 0
+
+
+@pytest.mark.parametrize("packet_id", [5, 0x7FFF, 0x8001])
+def test_an_unknown_packet_id_leaves_the_count_as_it_is(packet_id: int) -> None:
+    ledger = in_flight(frames=4, failures=4)
+    acknowledge(ledger, 0, packet_id)
+    assert ledger.failures[0] == 4
+
+
+def test_a_connection_that_was_sent_nothing_again_has_not_failed() -> None:
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    push(ledger, [slot(1)])
+    assert ledger.fail(0) == 0, "sent for the first time"
+    ledger.disconnect(0)
+    ledger.resume(0)
+    ledger.attach(0, 1)
+    push(ledger, [slot(2), slot(1)])
+    acknowledge(ledger, 0, 1)
+    assert ledger.fail(0) == 0, "what was sent again is acknowledged, the rest is new"
+
+
+def test_packet_ids_that_began_anew_do_not_hide_a_failure() -> None:
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    ledger.packet_id[0] = 0x7FFE
+    push(ledger, [slot(1)])
+    reconnect(ledger)
+    push(ledger, [slot(2), slot(1)])
+    push(ledger, [slot(3), slot(2), slot(1)])
+    assert ledger.packet_id[0] == 2
+    assert ledger.fail(0) == 1
+
+
+def test_the_items_that_the_oldest_frame_puts_are_known() -> None:
+    ledger = ledger_of(1)
+    ledger.keep[0] = True
+    assert ledger.oldest_puts(0) == ()
+    push(ledger, [slot(2), slot(1)])
+    push(ledger, [slot(5), slot(4), slot(1)])
+    push(ledger, [slot(4), slot(1)])
+    assert ledger.oldest_puts(0) == (2, 1)
+    acknowledge(ledger, 0, 1)
+    assert sorted(ledger.oldest_puts(0)) == [4, 5]
+    acknowledge(ledger, 0, 2)
+    assert ledger.oldest_puts(0) == ()
+
+
+def test_the_end_of_the_session_forgets_the_count_and_what_was_sent_alone() -> None:
+    ledger = in_flight(frames=2, failures=ALONE_AFTER)
+    ledger.forget_inflight(0)
+    assert ledger.resending(0) == (0, 0, False)
+    ledger.attach(0, 1)
+    assert [row for row, _, _ in push(ledger, [slot(9)])] == [0]
+
+
+# ---- QoS
 
 
 def test_at_qos_0_a_frame_counts_as_held_once_written() -> None:
@@ -456,6 +635,10 @@ class LedgerAndReplica(RuleBasedStateMachine):
         rows = sorted(set(rows))
         if not rows:
             return
+        for row in rows:
+            frame = self.ledger.resend_next(row) if self.ledger.alone[row] else None
+            if frame is not None:
+                self.devices[row].down.append((frame.qos, frame.tail))
         target = feed(*(self.feeds[row][: self.devices[row].k] for row in rows))
         for batch in self.ledger.push(np.array(rows, np.int32), target, FORMS, 0.0):
             for row, tail in zip(batch.rows.tolist(), batch.tails, strict=True):
@@ -488,7 +671,7 @@ class LedgerAndReplica(RuleBasedStateMachine):
         device.connected = True
         self.ledger.keep[row] = device.persistent
         if device.persistent:
-            for frame in self.ledger.unacknowledged(row):
+            for frame in self.ledger.resume(row):
                 device.down.append((frame.qos, frame.tail))
         self.position(row, device.replica.position if hello else (0, 0))
         if not hello:
@@ -536,6 +719,7 @@ class LedgerAndReplica(RuleBasedStateMachine):
         device.down.clear()
         device.up.clear()
         device.connected = False
+        self.ledger.fail(row)
         self.ledger.disconnect(row)
 
     @rule(row=st.integers(0, 2))

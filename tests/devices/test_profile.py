@@ -8,15 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.profile import (
+    EVERYTHING,
+    NO_RIGHTS,
     BadProfile,
     Profile,
+    Rights,
     shared_attrs,
     shared_follow,
+    shared_rights,
     valid_device_id,
 )
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
 ATTRS = st.dictionaries(NAMES, NAMES | st.integers(0, 2**32 - 1), max_size=4)
+FILTERS = st.lists(NAMES, max_size=3).map(tuple)
+RIGHTS = st.builds(
+    Rights,
+    publish=FILTERS,
+    read=FILTERS,
+    write=FILTERS,
+    follow=st.none() | FILTERS,
+    operator=st.booleans(),
+)
 PROFILES = st.builds(
     Profile,
     device=st.just("kitchen"),
@@ -30,10 +43,13 @@ PROFILES = st.builds(
     clock=st.booleans(),
     epoch=st.integers(0, 2**32 - 1),
     secret_hash=st.none() | st.binary(min_size=32, max_size=32),
-    publish=st.booleans(),
+    rights=st.just(NO_RIGHTS) | RIGHTS,
     subscribed=st.none() | st.integers(0, 2),
     session=st.none() | st.binary(max_size=16),
     operator=st.booleans(),
+    next_hash=st.none() | st.binary(min_size=32, max_size=32),
+    password=st.none() | NAMES,
+    revoked=st.booleans(),
 )
 
 
@@ -54,6 +70,69 @@ def test_a_packed_profile_comes_back_whole(profile: Profile):
 
 def test_every_field_but_the_id_is_packed():
     assert len(msgpack.unpackb(Profile("a").pack())) == len(fields(Profile))  # the form for the id
+
+
+FORM_1 = (
+    1,
+    ["news"],
+    {"a": 1},
+    {"b": "x"},
+    9,
+    300,
+    2,
+    "fw",
+    True,
+    7,
+    b"h" * 32,
+    True,
+    1,
+    b"s",
+    True,
+)
+"""A profile as version 0.1 stored it."""
+
+
+@pytest.mark.parametrize(
+    ("publish", "rights"), [(True, Rights(publish=("#",))), (False, NO_RIGHTS)]
+)
+def test_what_version_0_1_stored_is_read_still(publish: bool, rights: Rights):
+    stored = msgpack.packb((*FORM_1[:11], publish, *FORM_1[12:]))
+    profile = Profile.unpack("kitchen", stored)
+    assert profile == Profile(
+        "kitchen",
+        ("news",),
+        {"a": 1},
+        {"b": "x"},
+        k=9,
+        budget=300,
+        max_qos=2,
+        agent="fw",
+        clock=True,
+        epoch=7,
+        secret_hash=b"h" * 32,
+        rights=rights,
+        subscribed=1,
+        session=b"s",
+        operator=True,
+    )
+    assert Profile.unpack("kitchen", profile.pack()) == profile
+
+
+def test_a_profile_with_as_many_fields_as_another_form_has_is_bad():
+    array = msgpack.unpackb(Profile("a").pack())
+    for wrong in ([1, *array[1:]], [2, *FORM_1[1:]]):
+        with pytest.raises(BadProfile):
+            Profile.unpack("a", msgpack.packb(wrong))
+
+
+@pytest.mark.parametrize(
+    "rights", [7, "all", [], [[]], [["a"], [], [], None], [[1], [], [], [], 0]]
+)
+def test_rights_that_are_none_make_a_profile_bad(rights: object):
+    array = msgpack.unpackb(Profile("a").pack())
+    array[11] = rights
+    with pytest.raises(BadProfile):
+        Profile.unpack("a", msgpack.packb(array))
 
 
 @given(st.binary(max_size=40))
@@ -107,6 +186,32 @@ def test_profiles_that_are_alike_share_their_filters_and_attributes():
     assert one.operator_attrs is two.operator_attrs
     assert one.agent is two.agent
     assert shared_attrs({"a": "x", "b": 1}) is one.attrs
+
+
+def test_profiles_that_may_do_the_same_share_their_rights():
+    rights = Rights(publish=EVERYTHING, follow=("a", "b"))
+    stored = Profile("a", rights=rights).pack()
+    one, two = Profile.unpack("a", stored), Profile.unpack("b", stored)
+    assert one.rights is two.rights
+    assert shared_rights(rights) is one.rights
+    assert one.rights.publish is shared_follow(("#",))
+
+
+def test_no_rights_are_one_object_and_take_a_byte():
+    assert shared_rights(Rights()) is NO_RIGHTS
+    assert Profile.unpack("a", Profile("a", rights=Rights()).pack()).rights is NO_RIGHTS
+    assert Profile("a").rights is NO_RIGHTS
+    assert len(Profile("a").pack()) < 30
+
+
+def test_following_nothing_is_not_the_same_as_following_what_all_may():
+    assert shared_rights(Rights(follow=())).follow == ()
+    assert shared_rights(Rights()).follow is None
+
+
+def test_a_profile_shows_nothing_of_what_proves_it():
+    shown = repr(Profile("a", secret_hash=b"one", next_hash=b"two", password="three"))
+    assert not any(text in shown for text in ("one'", "two'", "three"))
 
 
 def test_sharing_never_takes_a_number_for_a_string():

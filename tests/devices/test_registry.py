@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices import frames
-from devices.profile import Profile
+from devices.profile import NO_RIGHTS, Profile, Rights, shared_rights
 from devices.registry import (
     Changed,
+    Match,
     Refusal,
     Registry,
     check_secret,
     covers,
     hash_secret,
     new_secret,
+    promote,
 )
 
 KEY = bytes(range(32))
@@ -53,17 +55,25 @@ def test_a_name_that_is_no_device_id_is_never_enrolled(name):
 
 
 def test_an_added_device_is_marked_as_the_operators():
+    rights = Rights(publish=("news/#",))
     added = registry().add(
-        "kitchen", follow=["news"], operator_attrs={"region": "eu"}, publish=True, secret_hash=b"h"
+        "kitchen",
+        follow=["news"],
+        operator_attrs={"region": "eu"},
+        rights=rights,
+        secret_hash=b"h",
+        password="$argon2id$...",
     )
     assert added == Profile(
         "kitchen",
         ("news",),
         operator_attrs={"region": "eu"},
-        publish=True,
+        rights=rights,
         secret_hash=b"h",
+        password="$argon2id$...",
         operator=True,
     )
+    assert added.rights is shared_rights(rights)
 
 
 def test_an_operator_may_let_a_device_follow_nothing_or_what_devices_may_not_choose():
@@ -85,6 +95,12 @@ def test_an_operator_may_let_a_device_follow_nothing_or_what_devices_may_not_cho
         {"operator_attrs": {"region": "x" * 65}},
         {"operator_attrs": {"": "x"}},
         {"operator_attrs": {f"a{i}": i for i in range(17)}},
+        {"rights": Rights(publish=("a/#/b",))},
+        {"rights": Rights(publish=("a",) * 33)},
+        {"rights": Rights(follow=("a/b/c/d/e/f/g/h/i",))},
+        {"rights": Rights(read=("a+",))},
+        {"rights": Rights(write=("",))},
+        {"rights": Rights(write=("a",) * 33)},
     ],
 )
 def test_what_cannot_be_added_is_refused_whole(wrong):
@@ -179,6 +195,38 @@ def test_an_operators_bad_filter_changes_nothing():
         with pytest.raises(ValueError, match=r"not a topic filter|at most"):
             devices.set_follow(profile, wrong)
     assert profile.follow == ("#",)
+
+
+def test_a_device_with_filters_of_its_own_may_follow_what_these_cover_and_nothing_else():
+    devices = registry(default_follow=(), permitted=("public/#",))
+    own = devices.add("a", follow=(), rights=Rights(follow=("internal/#",)))
+    none = devices.add("b", follow=(), rights=Rights(follow=()))
+    for profile, followed in ((own, ("internal/x",)), (none, ())):
+        changed = profile_update(devices, profile, follow=("public/x", "internal/x"))
+        assert profile.follow == followed
+        assert Refusal.NOT_PERMITTED in changed.refused
+
+
+def test_rights_are_replaced_whole_and_shared():
+    devices = registry()
+    one, two = devices.enroll("one"), devices.enroll("two")
+    for profile in (one, two):
+        devices.set_rights(profile, Rights(read=("home/" * 20 + "#",), operator=True))
+    assert one.rights is two.rights
+    devices.set_rights(one, Rights())
+    assert one.rights is NO_RIGHTS
+    assert two.rights.operator
+
+
+def test_bad_rights_change_nothing():
+    devices = registry()
+    profile = devices.enroll("a")
+    devices.set_rights(profile, Rights(read=("home/#",)))
+    before = profile.rights
+    for wrong in (Rights(read=("a/#/b",)), Rights(publish=("a/b/c/d/e/f/g/h/i",))):
+        with pytest.raises(ValueError, match="not a topic filter"):
+            devices.set_rights(profile, wrong)
+    assert profile.rights is before
 
 
 def test_no_device_follows_more_than_32_filters():
@@ -371,16 +419,29 @@ def test_secrets_are_long_and_never_the_same():
 def test_only_the_right_secret_of_the_right_device_under_the_right_key_passes():
     secret = new_secret()
     profile = Profile("kitchen", secret_hash=hash_secret(secret, "kitchen", KEY))
-    assert check_secret(secret, profile, KEY)
-    assert check_secret(secret.encode(), profile, KEY)
-    assert not check_secret(secret + "x", profile, KEY)
-    assert not check_secret("", profile, KEY)
-    assert not check_secret(secret, profile, bytes(32))
-    assert not check_secret(secret, Profile("cellar", secret_hash=profile.secret_hash), KEY)
+    assert check_secret(secret, profile, KEY) is Match.CURRENT
+    assert check_secret(secret.encode(), profile, KEY) is Match.CURRENT
+    assert check_secret(secret + "x", profile, KEY) is None
+    assert check_secret("", profile, KEY) is None
+    assert check_secret(secret, profile, bytes(32)) is None
+    cellar = Profile("cellar", secret_hash=profile.secret_hash, next_hash=profile.secret_hash)
+    assert check_secret(secret, cellar, KEY) is None
 
 
 def test_a_device_without_a_secret_is_let_in_by_none():
-    assert not check_secret("", Profile("kitchen"), KEY)
+    assert check_secret("", Profile("kitchen"), KEY) is None
+
+
+def test_a_secret_that_follows_is_known_as_that_until_it_is_promoted():
+    old, new = (hash_secret(text, "kitchen", KEY) for text in ("old", "new"))
+    profile = Profile("kitchen", secret_hash=old, next_hash=new)
+    assert check_secret("old", profile, KEY) is Match.CURRENT
+    assert check_secret("new", profile, KEY) is Match.NEXT
+    assert check_secret("new", Profile("kitchen", next_hash=new), KEY) is Match.NEXT
+    promote(profile)
+    assert check_secret("old", profile, KEY) is None
+    assert check_secret("new", profile, KEY) is Match.CURRENT
+    assert profile == Profile("kitchen", secret_hash=new)
 
 
 def test_a_stored_hash_shows_nothing_of_the_secret():

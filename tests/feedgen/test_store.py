@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -489,6 +490,69 @@ async def test_a_backup_can_be_taken_while_the_store_is_in_use(tmp_path: Path):
         source.backup(target)
     await store.close(clean=True)
     assert (await run(SqliteStore(tmp_path / "copy"))).devices == [("a", b"1")]
+
+
+def bytes_of(directory: Path) -> bytes:
+    """All that the files of a store hold, old pages and the log included."""
+    return b"".join(path.read_bytes() for path in sorted(directory.iterdir()))
+
+
+async def test_of_a_dropped_device_nothing_is_left_in_any_file(tmp_path: Path):
+    store = SqliteStore(tmp_path)
+    store.open()
+    for turn in range(3):  # pages and overflow pages, rewritten and moved
+        blobs = [(f"device-{i}", b"private-%d-" % i * (i * turn + 1)) for i in range(200)]
+        await store.submit([PutDevice(device, blob) for device, blob in blobs])
+    await store.submit(
+        (PutItem(record(1)), PutDevice("the-lost-one", b"secret"), Dismiss("the-lost-one", 1))
+    )
+    assert b"the-lost-one" in bytes_of(tmp_path)
+    await store.submit((DropDevice("the-lost-one"), DropDevice("device-7")))
+    left = bytes_of(tmp_path)
+    assert not any(text in left for text in (b"the-lost-one", b"secret", b"private-7-"))
+    assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
+    await store.submit((DropDevice("device-8"), DropDevice("device-9")))
+    assert b"private-8-" not in bytes_of(tmp_path)
+    assert b"private-10-" in bytes_of(tmp_path)
+    await store.close(clean=True)
+
+
+async def test_a_reader_puts_off_the_end_of_the_log_and_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("feedgen.store.sqlite.LAST_RETRY", 0.05)
+    store = SqliteStore(tmp_path)
+    store.open()
+    await store.submit((PutDevice("a", b"private"),))
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM devices").fetchone() == (1,)
+        await store.submit((DropDevice("a"),))
+        await store.submit((PutDevice("b", b"1"),))
+        assert b"private" in bytes_of(tmp_path)
+        reader.execute("COMMIT")
+    async with asyncio.timeout(30):
+        while b"private" in bytes_of(tmp_path):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    await store.close(clean=True)
+    assert (await run(SqliteStore(tmp_path))).devices == [("b", b"1")]
+
+
+async def test_a_log_that_the_last_run_left_is_cut_when_the_store_is_opened(tmp_path: Path):
+    store = SqliteStore(tmp_path / "data")
+    store.open()
+    with closing(sqlite3.connect(tmp_path / "data" / FILE, isolation_level=None)) as reader:
+        await store.submit((PutDevice("a", b"private"),))
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM devices").fetchone()
+        await store.submit((DropDevice("a"),))
+        shutil.copytree(tmp_path / "data", tmp_path / "copy")  # as after a power cut
+    await store.close(clean=True)
+    assert b"private" in bytes_of(tmp_path / "copy")
+    again = SqliteStore(tmp_path / "copy")
+    assert again.open().devices == []
+    assert b"private" not in bytes_of(tmp_path / "copy")
+    await again.close(clean=True)
 
 
 async def test_nobody_else_can_read_what_is_stored(tmp_path: Path):

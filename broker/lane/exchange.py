@@ -1,0 +1,187 @@
+"""Messages on all topics that are not the feed's: who subscribed to them, and their way there.
+
+The feed's own path has nothing to do with this. Here a message goes to every session with a matching
+subscription, once, at the lower of the QoS at which it was published and the highest that was granted
+(MQTT 3.1.1, 3.3.5, 4.3). Everything happens in one synchronous step, so a publisher's acknowledgement,
+which comes after it, says that the message stands in every session that must get it.
+
+All of this lives in memory. After a restart sessions are new to their clients, and nothing is retained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker.lane.outbox import Message, Outbox
+from broker.lane.retained import Retained
+from devices.packets import REFUSED
+from feedgen.channels import FilterTrie
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker.config import TopicSettings
+    from broker.counters import Counters
+    from broker.lane.session import Session
+
+
+class Exchange:
+    """Subscriptions, retained messages, and what sessions are to be sent.
+
+    Args:
+        settings: Its bounds.
+        counters: What was dropped is counted here.
+
+    Attributes:
+        outward: Called with every message that a client of the lane published, and whether to retain
+            it: the way to the clients of other listeners.
+    """
+
+    def __init__(self, settings: TopicSettings, counters: Counters) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._filters: FilterTrie[dict[Session, int]] = FilterTrie(lambda _: {})
+        self._retained = Retained(
+            max_messages=settings.max_retained, max_bytes=settings.max_retained_bytes
+        )
+        self.outward: Callable[[Message, bool], None] | None = None
+
+    # ---- Messages
+
+    def publish(self, message: Message, *, retain: bool) -> None:
+        """A client of the lane publishes."""
+        self.distribute(message, retain=retain)
+        if self.outward is not None:
+            self.outward(message, retain)
+
+    def distribute(self, message: Message, *, retain: bool) -> None:
+        """Brings a message to everyone in the lane who subscribed to it, and retains it if asked."""
+        self._counters.topics["published"] += 1
+        if retain and not self._retained.put(message):
+            self._counters.dropped["retained_full"] += 1
+        matched = self._filters.match(message.topic)
+        if len(matched) == 1:
+            granted = matched[0]
+        else:
+            granted = {}
+            for sessions in matched:
+                for session, qos in sessions.items():
+                    granted[session] = max(qos, granted.get(session, 0))  # [MQTT-3.3.5-1]
+        plain: bytes | None = None
+        for session, most in granted.items():
+            qos = min(most, message.qos)
+            if qos or session.outbox is None or session.outbox.waiting or not _writable(session):
+                self._deliver(session, message, qos)
+                continue
+            if plain is None:
+                plain = message.packet(0)
+            assert session.connection is not None
+            session.connection.transport.write(plain)
+            self._counters.topics["delivered"] += 1
+
+    def _deliver(self, session: Session, message: Message, qos: int) -> None:
+        outbox = session.outbox
+        assert outbox is not None
+        if not qos and session.connection is None:
+            return  # QoS 0 is for those who are there
+        if outbox.add(message, qos):
+            self.pump(session)
+        else:
+            self._counters.dropped["outbox_full"] += 1
+
+    def pump(self, session: Session) -> None:
+        """Sends a session what it may be sent now."""
+        outbox, connection = session.outbox, session.connection
+        if outbox is None or connection is None:
+            return
+        while not connection.writing_paused and connection.closed_for is None:
+            packet = outbox.next()
+            if packet is None:
+                return
+            self._counters.topics["delivered"] += 1
+            connection.transport.write(packet)
+
+    # ---- Sessions
+
+    def subscribe(self, session: Session, topic_filter: str, qos: int) -> int:
+        """Subscribes a session to a valid filter; the SUBACK code."""
+        full = len(session.filters) >= self._settings.max_subscriptions
+        if full and topic_filter not in session.filters:
+            self._counters.dropped["too_many_subscriptions"] += 1
+            return REFUSED
+        if session.outbox is None:
+            session.outbox = Outbox(
+                window=self._settings.max_inflight,
+                max_messages=self._settings.max_queued,
+                max_bytes=self._settings.max_queued_bytes,
+            )
+        elif session.outbox.waiting > self._settings.max_queued:
+            self._counters.dropped["subscribed_too_fast"] += 1
+            return REFUSED  # what the last subscription asked for is still on its way
+        session.filters[topic_filter] = qos
+        self._filters.add(topic_filter)[session] = qos  # [MQTT-3.8.4-3]
+        return qos
+
+    def answer(self, session: Session, topic_filter: str, qos: int) -> None:
+        """Sends what is retained for a subscription, behind its SUBACK."""
+        assert session.outbox is not None
+        found = self._retained.match(topic_filter)
+        if found:
+            session.outbox.add_retained((each, min(qos, each.qos)) for each in found)
+            self.pump(session)
+
+    def unsubscribe(self, session: Session, topic_filter: str) -> None:
+        """Ends a subscription; what was sent or waits already stays (MQTT 3.1.1, 3.10.4)."""
+        if session.filters.pop(topic_filter, None) is None:
+            return
+        sessions = self._filters.get(topic_filter)
+        assert sessions is not None
+        del sessions[session]
+        if not sessions:
+            self._filters.remove(topic_filter)
+
+    def resume(self, session: Session) -> None:
+        """Sends a session that has a connection again what is unacknowledged, then what waits."""
+        if session.outbox is None or session.connection is None:
+            return
+        for packet in session.outbox.again():
+            self._counters.topics["resent"] += 1
+            session.connection.transport.write(packet)
+        self.pump(session)
+
+    def disconnected(self, session: Session) -> None:
+        """A session has lost its connection and stays."""
+        if session.outbox is not None:
+            session.outbox.disconnected()
+
+    def end(self, session: Session) -> None:
+        """A session is over."""
+        for topic_filter in list(session.filters):
+            self.unsubscribe(session, topic_filter)
+        if session.outbox is not None and len(session.outbox):
+            self._counters.dropped["session_ended"] += len(session.outbox)
+        session.outbox = None
+
+    # ---- Acknowledgements
+
+    def acknowledged(self, session: Session, packet_id: int) -> None:
+        """PUBACK."""
+        if session.outbox is not None and session.outbox.acknowledged(packet_id):
+            self.pump(session)
+
+    def received(self, session: Session, packet_id: int) -> None:
+        """PUBREC."""
+        if session.outbox is not None:
+            session.outbox.received(packet_id)
+
+    def completed(self, session: Session, packet_id: int) -> None:
+        """PUBCOMP."""
+        if session.outbox is not None and session.outbox.completed(packet_id):
+            self.pump(session)
+
+
+def _writable(session: Session) -> bool:
+    connection = session.connection
+    return (
+        connection is not None and not connection.writing_paused and connection.closed_for is None
+    )
