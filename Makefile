@@ -54,7 +54,7 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency engine memory feedback)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine memory feedback)); do echo "# $$script"; $(BIN)/python "$$script"; done
 
 ci: ## what continuous integration runs, on a clean machine
 	.ci/run

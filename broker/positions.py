@@ -78,8 +78,7 @@ class Positions:
         counters: What was refused is counted here.
         now: Unix seconds, never less than before.
         wake: Called when there are positions to settle.
-        bar: Called with a device and an item number that must never return to it. By default the roster
-            alone is told, which forgets it with the process.
+        bar: Called with a device and an item number that must never return to it.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Positions:
         counters: Counters,
         now: Callable[[], float],
         wake: Callable[[], None],
-        bar: Callable[[Live, int], None] | None = None,
+        bar: Callable[[Live, int], None],
     ) -> None:
         self._feed = feed
         self._roster = roster
@@ -103,12 +102,15 @@ class Positions:
         self._profiles = profiles
         self._sending = sending
         self._counters = counters
-        self._bar = roster.dismiss if bar is None else bar
         self._now = now
         self._wake = wake
+        self._bar = bar
         self._loop = asyncio.get_running_loop()
         self._settling: list[Live] = []
         self._deferred: dict[str, None] = {}
+        self._silent: dict[
+            str, Live
+        ] = {}  # resumed and yet to say something, by the time it is due
 
     @property
     def waiting(self) -> bool:
@@ -163,6 +165,8 @@ class Positions:
         connection.subscribed = True
         now = self._loop.time()
         live.due = now + self._feed.hello_wait
+        self._silent.pop(profile.device, None)
+        self._silent[profile.device] = live
         self._roster.ledger(live).waiting_since[live.seat.row] = now  # what waits is sent anew
         self._sending.resend(live, connection)
 
@@ -279,7 +283,7 @@ class Positions:
             self._settle_soon(live)
 
     def tick(self, now: float) -> None:
-        """Answers hellos that came too soon after the last, once their time has come."""
+        """What time brings about: for hellos that came too soon after the last, and for silence."""
         for device in list(self._deferred):
             live = self._roster.get(device)
             if live is None or live.position is None:
@@ -287,13 +291,16 @@ class Positions:
             elif live.answered_at + self._feed.hello_interval <= now:
                 del self._deferred[device]
                 self._settle_soon(live)
-
-    def watch(self, live: Live, now: float) -> None:
-        """A resumed session that stays silent for too long counts as holding nothing."""
-        if live.due and live.due < now:
-            if live.position is None:
-                live.position = (0, 0)
-            self._settle_soon(live)
+        while self._silent:
+            device, live = next(iter(self._silent.items()))
+            if live.due > now:
+                return
+            del self._silent[device]
+            if live.due and self._roster.holds(live):
+                # A resumed session that stays silent for too long counts as holding nothing.
+                if live.position is None:
+                    live.position = (0, 0)
+                self._settle_soon(live)
 
     # ---- Settling
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,6 +171,7 @@ class Roster:
         self._engine = engine
         self._wake = wake
         self._lives: dict[str, Live] = {}
+        self._away: dict[str, Live] = {}  # those without a connection, by the time when it ended
         self._dismissed: dict[str, set[int]] = {}
         self._dismissers: dict[int, set[str]] = {}
         for device, n in dismissed:
@@ -227,6 +229,7 @@ class Roster:
             profile.session = None
             live.proven = True
         self._lives[profile.device] = live
+        self._depart(live)
         self._wake()
         return live
 
@@ -240,6 +243,7 @@ class Roster:
         shelf.drop(row)
         self._engine.unseat(live.seat)
         self._lives.pop(live.profile.device, None)
+        self._away.pop(live.profile.device, None)
 
     def reseat(self, live: Live) -> Live:
         """Moves a device to the shelf of its new window length; its acknowledgements are worked off."""
@@ -318,6 +322,7 @@ class Roster:
     def connect(self, live: Live, connection: Connection) -> None:
         """Joins a device and its connection."""
         shelf, row = self.shelves[live.seat.shelf], live.seat.row
+        self._away.pop(live.profile.device, None)
         live.connection = connection
         live.said_hello = live.session_ended = False
         live.position = None
@@ -341,9 +346,18 @@ class Roster:
             live.connection.ack_queue = None
         live.connection = live.position = None
         live.due = 0.0
-        live.away_since = asyncio.get_running_loop().time()
+        self._depart(live)
         if not shelf.ledger.keep[row]:
             live.qos = None
+
+    def _depart(self, live: Live) -> None:
+        live.away_since = asyncio.get_running_loop().time()
+        self._away[live.profile.device] = live
+
+    def away_since(self, before: float) -> list[Live]:
+        """Devices that have had no connection since before that time."""
+        found = takewhile(lambda live: live.away_since < before, self._away.values())
+        return [live for live in found if not live.saving]
 
     # ---- Dismissals
 

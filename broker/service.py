@@ -484,13 +484,9 @@ class Service:
 
     def _watch(self, now: float) -> None:
         """Devices that wait, stall, or have been away for long."""
-        away = now - self.config.feed.away_after
-        for live in self.roster:
-            if live.connection is not None:
-                self.positions.watch(live, now)
-            elif live.away_since < away and not live.saving:
-                self.roster.pack(live)
-                self.roster.unseat(live)
+        for live in self.roster.away_since(now - self.config.feed.away_after):
+            self.roster.pack(live)
+            self.roster.unseat(live)
         for shelf in self.roster.shelves:
             self._watch_acknowledgements(shelf, now)
             self.positions.renew_epochs(shelf)

@@ -66,8 +66,15 @@ def run(
         ):
             return runner.run(
                 _suite(
-                    Path(directory), library, missing,
-                    rounds=rounds, seed=seed, devices=devices, only=only, keep=keep, as_json=as_json,
+                    Path(directory),
+                    library,
+                    missing,
+                    rounds=rounds,
+                    seed=seed,
+                    devices=devices,
+                    only=only,
+                    keep=keep,
+                    as_json=as_json,
                 )  # fmt: skip
             )
     except asyncio.CancelledError:
@@ -181,7 +188,15 @@ class FaultServer:
         """Start it and wait for the line that says where it listens."""
         # stderr is a pipe: a disk that is full must not take the log.
         process = self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "broker", "serve", "--bind", f"127.0.0.1:{self._port}", "--open"),
+            *(
+                sys.executable,
+                "-m",
+                "broker",
+                "serve",
+                "--bind",
+                f"127.0.0.1:{self._port}",
+                "--open",
+            ),
             *("--data", str(self._data), "--log-level", "info"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from broker.access.door import IDENTIFIER_REJECTED, NOT_AUTHORIZED, Attempt, Refused
@@ -68,9 +69,17 @@ _OTHERS = FIRST_ID >> 8
 _LINGER = 10.0
 """Seconds that a closed connection has for taking what was written before."""
 
+_ANSWER_OVERHEAD = 64
+"""Bytes that an answer takes beside its own while it waits in the transport's queue."""
 
-MAX_DIFFERENCE = 64 * 65_536
-"""Bytes that a net difference may have at the most: a window of 64, each item a frame of its own."""
+_PIECE = 1024
+"""Bytes that are decoded between two looks at the clock."""
+
+_MUCH = 65_536
+"""Bytes of one read that has hardly emptied the socket."""
+
+_TURN = 0.002
+"""Seconds of decoding after which a connection leaves the loop to the others."""
 
 
 class Feed(Protocol):
@@ -119,6 +128,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_backlog",
         "_decoder",
         "_held",
         "_kept",
@@ -126,6 +136,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_socket",
         "_tls",
+        "_unread",
         "ack_queue",
         "closed_for",
         "connect",
@@ -139,7 +150,6 @@ class Connection(asyncio.Protocol):
         "silent_limit",
         "subscribed",
         "transport",
-        "unread_limit",
         "will",
         "writing_paused",
     )
@@ -156,7 +166,6 @@ class Connection(asyncio.Protocol):
         self.closed_for: str | None = None
         self.subscribed = False
         self.writing_paused = False
-        self.unread_limit = lane.write_buffer
         # The shelf's queue of PUBACKs and this device's row << 16, once it has a row.
         self.ack_queue: list[int] | None = None
         self.row_key = 0
@@ -166,6 +175,8 @@ class Connection(asyncio.Protocol):
         self._asked = False  # CONNECT has come
         self._held: list[Packet] = []  # what came behind it, while the door decides
         self._decoder: Decoder | None = Decoder(role="server", max_packet=lane.max_packet)
+        self._backlog = b""  # what was read and has not had its turn yet
+        self._unread = 0  # bytes that answers take while the client reads none
         self._kept = 0  # bytes of a packet whose rest is still to come
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
@@ -195,13 +206,48 @@ class Connection(asyncio.Protocol):
             and data[2] < _OTHERS
             and (data[2] or data[3])
             and not self._kept
+            and not self._backlog
         ):
             # A PUBACK of a frame, what devices send most: to be worked off together with all others.
             if not queue:
                 self.lane.feed.schedule_acks()
             queue.append(self.row_key | data[2] << 8 | data[3])
             return
-        self._decode(data)
+        if self._backlog:
+            self._backlog += data  # had been on its way when reading was paused
+        elif len(data) <= _PIECE:
+            self._decode(data)
+        else:
+            self._backlog = data
+            if len(data) >= _MUCH:
+                self.transport.pause_reading()  # there is more, which libuv would read at once
+            self._work_off()
+
+    def _work_off(self) -> None:
+        """Decodes what was read for a moment, and the rest after a pause as long.
+
+        Else a client that sends as fast as it can would have the loop for itself: a transport reads on
+        as long as there is something. So it has half of the loop's time at the most.
+        """
+        data, at = self._backlog, 0
+        began = now = perf_counter()
+        while at < len(data) and now - began < _TURN and self.closed_for is None:
+            self._decode(data[at : at + _PIECE])
+            at += _PIECE
+            now = perf_counter()
+        self._backlog = data[at:] if self.closed_for is None else b""
+        self.seen = self.lane.tick
+        if self._backlog:
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(now - began, self._work_off)
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads again, unless there is a reason to wait."""
+        deciding = self._asked and self.connect is None
+        if self._reading and not deciding and not self._backlog and self.closed_for is None:
+            self.transport.resume_reading()
 
     def _decode(self, data: bytes) -> None:
         decoder = self._decoder
@@ -217,9 +263,6 @@ class Connection(asyncio.Protocol):
             if self.closed_for is not None:
                 return
             self._dispatch(packet)
-        if self.writing_paused and self.transport.get_write_buffer_size() > self.unread_limit:
-            self.abort("write_buffer_full")  # it goes on asking and reads no answers
-            return
         if broken is not None and self.closed_for is None:
             if broken.reason is PacketError.BAD_PROTOCOL_LEVEL and self.connect is None:
                 self.transport.write(encode(Connack(False, 1)))
@@ -238,6 +281,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.writing_paused = False
+        self._unread = 0
         self.lane.feed.writable(self, writable=True)
         if self.session is not None:
             self.lane.exchange.pump(self.session)
@@ -288,7 +332,7 @@ class Connection(asyncio.Protocol):
         if not self._reading and self.closed_for is None and len(self._owed) <= MAX_OWED // 2:
             self._reading = True
             self.seen = self.lane.tick
-            self.transport.resume_reading()
+            self._read_on()
 
     def silent_too_long(self, now: float) -> bool:
         """Whether the client should have been heard by now; not if nobody listened."""
@@ -305,7 +349,6 @@ class Connection(asyncio.Protocol):
         pause this protocol as soon as it has anything waiting at all; what did not go is left to it.
         Once the transport is closed the socket object has no descriptor any more and refuses.
         """
-        self.unread_limit = self.lane.write_buffer + MAX_DIFFERENCE
         if self._tls is None:
             self.transport.set_write_buffer_limits(high=0)
             return self._socket.send
@@ -318,7 +361,15 @@ class Connection(asyncio.Protocol):
         self.transport.write(packet)
         return len(packet)
 
-    # ---- Acknowledgements
+    # ---- Answers
+
+    def _answer(self, packet: bytes) -> None:
+        """Writes what the client has asked for; one that asks on and reads no answers is closed."""
+        self.transport.write(packet)
+        if self.writing_paused:
+            self._unread += len(packet) + _ANSWER_OVERHEAD
+            if self._unread > self.lane.write_buffer:
+                self.abort("write_buffer_full")
 
     def _owe(self, packet: bytes) -> Callable[[], None]:
         """Books an acknowledgement that must not overtake earlier ones; call the result to pay it."""
@@ -340,7 +391,7 @@ class Connection(asyncio.Protocol):
         while owed and owed[0][1]:
             paid.append(owed.popleft()[1])
         if paid and self.closed_for is None:
-            self.transport.write(b"".join(paid))
+            self._answer(b"".join(paid))
             if not self._reading:
                 self.lane.resume(self)
 
@@ -385,8 +436,8 @@ class Connection(asyncio.Protocol):
         if self.closed_for is not None or verdict.cancelled():
             return
         self.seen = self.lane.tick
-        self.transport.resume_reading()
         self._admit(packet, verdict.result())
+        self._read_on()
         held, self._held = self._held, []
         for each in held:
             if self._decoder is None:
@@ -470,7 +521,7 @@ class Connection(asyncio.Protocol):
     def _on_pubrel(self, packet: Pubrel) -> None:
         assert self.session is not None
         self.session.received.discard(packet.packet_id)
-        self.transport.write(pubcomp(packet.packet_id))
+        self._answer(pubcomp(packet.packet_id))
 
     # ---- Acknowledgements of the client
 
@@ -490,7 +541,7 @@ class Connection(asyncio.Protocol):
             self.lane.exchange.received(self.session, packet.packet_id)
         elif len(self.session.releasing) < MAX_RECEIVED:
             self.session.releasing[packet.packet_id] = None
-        self.transport.write(pubrel(packet.packet_id))
+        self._answer(pubrel(packet.packet_id))
 
     def _on_pubcomp(self, packet: Pubcomp) -> None:
         assert self.session is not None
@@ -505,7 +556,7 @@ class Connection(asyncio.Protocol):
     def _on_subscribe(self, packet: Subscribe) -> None:
         # Messages may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do.
         codes = tuple(self._subscribe(name, qos) for name, qos in packet.filters)
-        self.transport.write(encode(Suback(packet.packet_id, codes)))
+        self._answer(encode(Suback(packet.packet_id, codes)))
         assert self.session is not None
         for (name, _), code in zip(packet.filters, codes, strict=True):
             if code != REFUSED and name in self.session.filters:
@@ -531,12 +582,12 @@ class Connection(asyncio.Protocol):
                 self.lane.feed.unsubscribe(self)
             else:
                 self.lane.exchange.unsubscribe(self.session, name)
-        self.transport.write(encode(Unsuback(packet.packet_id)))
+        self._answer(encode(Unsuback(packet.packet_id)))
 
     # ---- The rest
 
     def _on_pingreq(self, _packet: Pingreq) -> None:
-        self.transport.write(PINGRESP)
+        self._answer(PINGRESP)
 
     def _on_disconnect(self, _packet: Disconnect) -> None:
         self.close("disconnect", keep_will=False)

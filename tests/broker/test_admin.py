@@ -381,11 +381,19 @@ async def test_a_command_that_is_refused_says_why_and_changes_nothing(
 # ---- Many devices at once
 
 
-async def test_rows_before_a_wrong_one_hold_and_none_after_it(served: Served) -> None:
-    for wrong in ({"device": "not an id"}, {"follow": ["#"]}):
-        rows = [{"device": "a"}, {"device": "b"}, wrong, {"device": "c"}]
-        with pytest.raises(ControlError, match="'not an id': not a device id|'device' is missing"):
-            await served.command("device.import", rows=rows, update=True)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"device": "not an id"}, "device 'not an id': not a device id"),
+        ({"follow": ["#"]}, "'device' is missing"),
+    ],
+)
+async def test_rows_before_a_wrong_one_hold_and_none_after_it(
+    served: Served, wrong: dict[str, Any], words: str
+) -> None:
+    rows = [{"device": "a"}, {"device": "b"}, wrong, {"device": "c"}]
+    with pytest.raises(ControlError, match=words):
+        await served.command("device.import", rows=rows)
     assert (await served.command("device.list"))["devices"] == ["a", "b"]
     await served.restart()
     assert (await served.command("device.list"))["devices"] == ["a", "b"]
