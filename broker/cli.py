@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from broker.commands import devices, items, server, settings, users
+from broker.commands import devices, faults, items, server, settings, status, users
 from broker.commands.shell import Failure
 
 app = typer.Typer(
@@ -49,9 +49,11 @@ def root(
 for _command in (
     server.serve,
     server.demo,
+    faults.faults,
     items.publish,
     items.replay,
     devices.watch,
+    status.status,
     settings.check_config,
 ):
     app.command()(_command)

@@ -8,6 +8,11 @@
 the window in a file before it acknowledges a frame, and sends what people did with the items in few
 messages. All that is decided about frames is decided in `replica`.
 
+A broker that refuses is not hammered: `on_error` hears of it each time, and the next try comes after the
+longest pause, as what is refused today is mostly refused in a second too. A connection that is lost soon
+after it was accepted makes the next pause longer as well, so that two clients with one id, which throw each
+other out, do so ever more rarely.
+
 Threads: paho's network thread receives; one thread of our own sends what is due later (collected
 feedback, the acks of an outside broker, a hello that had to wait). Decisions are made under one lock
 and acted on outside of it, as paho may call back while it holds locks of its own.
@@ -18,9 +23,9 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import sys
 import threading
 import time
-from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Self
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -39,6 +44,8 @@ from devices.frames import (
     decode_up,
     encode_up,
 )
+from devices.pauses import Pauses
+from devices.refusals import UNAVAILABLE, connack_code, refusal, tls_fault
 from devices.replica import HelloPacer, Received, Replica
 from devices.window_file import WindowFile, WindowFileError
 
@@ -58,10 +65,25 @@ _ACK_AFTER = 0.3
 """Seconds that an ack of an outside broker waits for more frames to cover; the protocol allows 1."""
 _MAX_QUEUED = 100
 """Messages of QoS ≥ 1 that paho keeps while there is no connection."""
+_MANY_BRIEF = 3
+"""Connections in a row that were lost soon after they were accepted, for the application to hear of it."""
 
 
 class FeedClientError(Exception):
     """Something that the application should know; the client goes on by itself."""
+
+
+class RefusedError(FeedClientError):
+    """The broker does not let this device in; the client tries again after its longest pause.
+
+    Attributes:
+        code: The return code of CONNACK (MQTT 3.1.1, 3.2.2.3), 1 to 5; None if the broker closed the
+            connection without an answer.
+    """
+
+    def __init__(self, code: int | None, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class FeedClient:
@@ -84,10 +106,13 @@ class FeedClient:
         outside_broker: the feed works beside a broker such as Mosquitto instead of inside ours.
         prefix: what the operator put before all topics.
         on_change: called with the window whenever it has changed, on the network thread.
-        on_error: called with what went wrong, on the thread that noticed; by default it is logged.
+        on_error: called with what went wrong, on the thread that noticed; by default it is logged. A
+            `RefusedError` says that the broker refuses this device. Who wants to give up calls `stop`.
         flush_after: seconds for which feedback is collected.
         reconnect_after, reconnect_at_most: seconds before the first new try after a loss, doubling up to
-            the longest; each is shortened at random by up to half.
+            the longest; each is shortened at random by up to half. After a refusal it is the longest at
+            once, unless the broker says that it is only busy. A connection that lasts as long as the
+            longest pause ends the doubling.
     """
 
     def __init__(
@@ -123,12 +148,14 @@ class FeedClient:
         self._on_change = on_change
         self._on_error = on_error
         self._flush_after = flush_after
-        self._pauses = _Pauses(reconnect_after, reconnect_at_most)
+        self._pauses = Pauses(reconnect_after, reconnect_at_most)
 
         self._lock = threading.Condition()
         self._stopping = threading.Event()
         self._timers: threading.Thread | None = None
         self._connected = False
+        self._answered = False  # the broker has sent a CONNACK on this connection
+        self._accepted_at = math.inf
         self._changes = 0  # how often the window has changed, and how often when last looked at
         self._changes_seen = 0
         self._c = 0
@@ -149,6 +176,7 @@ class FeedClient:
         self._mqtt = self._make_mqtt_client(clean_session)
         if password is not None or username is not None:
             self._mqtt.username_pw_set(username if username is not None else device, password)
+        self._encrypted = tls is not None
         if tls is not None:
             self._mqtt.tls_set_context(tls)
         self._address = host, port, keep_alive
@@ -272,7 +300,7 @@ class FeedClient:
         mqtt.reconnect_delay_set(0, 0)
         mqtt.on_pre_connect = self._before_connect
         mqtt.on_connect = self._connect_answered
-        mqtt.on_connect_fail = lambda _client, _userdata: self._pause()
+        mqtt.on_connect_fail = self._not_connected
         mqtt.on_subscribe = self._subscribed
         mqtt.on_message = self._message
         mqtt.on_disconnect = self._disconnected
@@ -280,6 +308,8 @@ class FeedClient:
 
     def _before_connect(self, _client: Client, _userdata: Any) -> None:
         self._c = secrets.randbits(32)
+        self._answered = False
+        self._accepted_at = math.inf
         if self._outside:
             self._mqtt.will_set(self._up_topic, encode_up(Bye(self._c)), qos=1)
 
@@ -291,10 +321,11 @@ class FeedClient:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        self._answered = True
         if reason.is_failure:
-            self._report(FeedClientError(f"the broker refused the connection: {reason}"))
+            self._refused(connack_code(reason))
             return
-        self._pauses.succeeded()
+        self._accepted_at = time.monotonic()
         # Inside our broker a hello that comes before SUBSCRIBE spares a needless snapshot. An outside
         # broker would deliver the answer to nobody before SUBACK.
         if not self._outside:
@@ -305,6 +336,21 @@ class FeedClient:
             if self._feedback:
                 self._flush_at = time.monotonic() + self._flush_after
             self._lock.notify_all()
+
+    def _refused(self, code: int) -> None:
+        if code != UNAVAILABLE:
+            self._pauses.refused()
+        sentence = f"the broker refused the connection: {refusal(code)} (return code {code})"
+        self._report(RefusedError(code, sentence))
+
+    def _not_connected(self, _client: Client, _userdata: Any) -> None:
+        """No connection came about. paho does not say why, but calls while it handles the exception."""
+        error = sys.exception()
+        logger.info("%s: no connection: %s", self.device, error)
+        fault = tls_fault(error) if self._encrypted else None
+        if fault is not None:
+            self._report(FeedClientError(f"no TLS connection to the broker: {fault.value}"))
+        self._pause()
 
     def _subscribed(
         self,
@@ -330,9 +376,30 @@ class FeedClient:
         with self._lock:
             self._connected = False
             self._ack_at = math.inf
-        if not self._stopping.is_set():
-            logger.info("%s: connection lost: %s", self.device, reason)
-            self._pause()
+        if self._stopping.is_set():
+            return
+        logger.info("%s: connection lost: %s", self.device, reason)
+        if not self._answered:
+            self._report(RefusedError(None, self._unanswered()))
+        elif math.isfinite(self._accepted_at):
+            self._lost(time.monotonic() - self._accepted_at)
+        self._pause()
+
+    def _lost(self, lasted: float) -> None:
+        """An accepted connection has ended: 3.1.1 has no word for why, but several in a row say something."""
+        if self._pauses.lost(lasted) == _MANY_BRIEF:
+            sentence = (
+                f"{_MANY_BRIEF} connections in a row were lost soon after the broker had accepted them:"
+                f" another client may use the id {self.device}, or the link is bad"
+            )
+            self._report(FeedClientError(sentence))
+
+    def _unanswered(self) -> str:
+        return "the broker closed the connection before it answered: " + (
+            "it may want a client certificate, or another one than ours"
+            if self._encrypted
+            else "it may be full, or speak TLS on this port"
+        )
 
     def _pause(self) -> None:
         """Hold paho's network thread back from its next try."""
@@ -467,21 +534,3 @@ class FeedClient:
 def _check(message: Up) -> None:
     """Raise here and now, as a ValueError, what the server would refuse later."""
     decode_up(encode_up(message))
-
-
-class _Pauses:
-    """Seconds between tries to connect: doubling, and random, so that a fleet does not come in step."""
-
-    def __init__(self, first: float, longest: float) -> None:
-        self._first = first
-        self._longest = longest
-        self._next = first
-        self._random = SystemRandom()
-
-    def next(self) -> float:
-        pause = self._next * self._random.uniform(0.5, 1.0)
-        self._next = min(2 * self._next, self._longest)
-        return pause
-
-    def succeeded(self) -> None:
-        self._next = self._first

@@ -52,7 +52,9 @@ def memory_grows(
     found = []
     peak = max((sample.peak for sample in samples), default=0)
     if peak > most:
-        found.append(Finding("G5", f"the server took {_mib(peak)}, at most {_mib(most)} were allowed"))
+        found.append(
+            Finding("G5", f"the server took {_mib(peak)}, at most {_mib(most)} were allowed")
+        )
     growth = slope([sample.now for sample in samples])
     if len(samples) >= ENOUGH and growth > per_round:
         found.append(

@@ -7,7 +7,7 @@ that nothing that is not urgent stands in for what is.
 How it proves the guarantees (the protocol, *Guarantees*):
 
 - G1, G3: at rest, every acknowledged item that a device follows and that is not over is in its feed, or the feed is full,
-  or the item is too long for the device, was dismissed there, lost its collapse contest, or is counted as poison. If
+  or the item is too long for the device, was dismissed there, lost its collapse contest, or is kept out as poison. If
   the item once stood in that window its absence is a silent loss (G3), otherwise it was never offered (G1).
 - G2: at rest, every device shows its feed, within a time.
 - G4: a position (epoch, seq) is never used for two frames, epochs never fall, an item number never names two items, what
@@ -29,7 +29,7 @@ from devices.replica import Received
 from simulator.facts import Content, Finding, History, Key, Publication, ServerClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
     from devices.frames import FeedItem, Frame
     from simulator.facts import DeviceAtRest, Window
@@ -38,6 +38,7 @@ URGENT = 3
 
 _GRACE = 2.0
 """Seconds after its end in which an item may still be shown: expiry is the work of a timer."""
+_SHORT = 16
 
 
 @dataclass(slots=True)
@@ -50,7 +51,6 @@ class _Device:
         seen: Keys that it held at some time.
         dismissed: Item numbers that it dismissed.
         gone: Those of them that then were away although they would have had a place.
-        withheld: Item numbers in frames that it did not acknowledge.
         profiles: What it said of itself, oldest first: filters, attributes, acknowledged.
     """
 
@@ -59,7 +59,6 @@ class _Device:
     seen: set[Key] = field(default_factory=set)
     dismissed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
-    withheld: set[int] = field(default_factory=set)
     profiles: list[_Said] = field(default_factory=list)
 
 
@@ -150,7 +149,6 @@ class Checker:
         data: bytes,
         received: Received | None,
         *,
-        kept: bool = True,
         late: bool = False,
     ) -> None:
         """A device received a PUBLISH.
@@ -160,7 +158,6 @@ class Checker:
             topic: Of the PUBLISH.
             data: Its payload.
             received: What the device's replica made of it; None if it was not asked.
-            kept: Whether the device acknowledged it, where that was asked for.
             late: It came on a connection that the device has already replaced by another.
         """
         known = self._devices[device]
@@ -182,8 +179,6 @@ class Checker:
             key = self._named(device, item.n, item.payload)
             if key is not None:
                 known.seen.add(key)
-            if not kept:
-                known.withheld.add(item.n)
 
     def _position(
         self, device: str, known: _Device, frame: Frame, data: bytes, *, late: bool
@@ -224,12 +219,22 @@ class Checker:
 
     # ---- At rest
 
-    def differing(self, devices: Sequence[DeviceAtRest]) -> list[DeviceAtRest]:
-        """Those that do not show their feed (G2)."""
-        return [device for device in devices if device.feed != device.shown]
+    @staticmethod
+    def diverged(devices: Sequence[DeviceAtRest]) -> list[Finding]:
+        """G2: devices that do not show their feed."""
+        return [
+            Finding(
+                "G2",
+                f"{device.device} does not show its feed",
+                (f"shows {_short(device.shown)}", f"feed  {_short(device.feed or ())}")
+                + device.evidence,
+            )
+            for device in devices
+            if device.feed is not None and device.feed != device.shown
+        ]
 
     def judge(
-        self, devices: Sequence[DeviceAtRest], now: float, *, poisoned: int = 0
+        self, devices: Sequence[DeviceAtRest], now: float, barred: Set[tuple[str, int]]
     ) -> list[Finding]:
         """What is wrong with these feeds now, as to G1, G3, G4 and what a feed may show.
 
@@ -238,22 +243,18 @@ class Checker:
         Args:
             devices: All that are to be looked at.
             now: When the server said what the feeds are.
-            poisoned: How often the server has counted an item as poison.
+            barred: Device and number of every item that the server says it keeps out: dismissed, or poison.
         """
         live = self._live(now)
         found = []
-        spared = 0
         for device in devices:
             if device.feed is None:
                 found.append(Finding("G2", f"the server does not know {device.device}"))
                 continue
             found += self._wrongly_shown(device, device.feed, live)
             found += self._profile_kept(device)
-            for finding, barred in self._missing(device, device.feed, live, now):
-                if barred and spared < poisoned:
-                    spared += 1
-                else:
-                    found.append(finding)
+            kept_out = {n for name, n in barred if name == device.device}
+            found += self._missing(device, device.feed, live, now, kept_out)
         return found
 
     def settle(self, devices: Sequence[DeviceAtRest], now: float) -> None:
@@ -311,7 +312,11 @@ class Checker:
                 yield Finding(
                     "G1",
                     f"{name} shows item {n}, {key}, which is over, retracted or superseded",
-                    (f"shown: {content}", *(f"possible: {one}" for one in present)),
+                    (
+                        f"shown: {content}",
+                        *(f"possible: {one}" for one in present),
+                        *device.evidence,
+                    ),
                 )
             elif content.shown_in(device.capacity) != payload:
                 yield Finding(
@@ -335,19 +340,27 @@ class Checker:
                 )
 
     def _missing(
-        self, device: DeviceAtRest, feed: Window, live: Mapping[Key, _Live], now: float
-    ) -> Iterator[tuple[Finding, bool]]:
-        """Items that should stand in a feed; and whether a frame with them was left unacknowledged."""
+        self,
+        device: DeviceAtRest,
+        feed: Window,
+        live: Mapping[Key, _Live],
+        now: float,
+        kept_out: Set[int],
+    ) -> Iterator[Finding]:
+        """Items that should stand in a feed."""
         known = self._devices[device.device]
         held = {key for n, _ in feed if (key := self._names.get(n)) is not None}
-        dismissed = {self._names.get(n) for n in known.dismissed}
-        withheld = {self._names.get(n) for n in known.withheld}
+        # None stands for numbers that no device was ever told.
+        away = {self._names.get(n) for n in known.dismissed | kept_out}
+        told = set(self._names.values())
         full = len(feed) >= device.k
         lowest = min((self._contents[text].priority for _, text in feed if text in self._contents),
                      default=URGENT)  # fmt: skip
         for key, state in live.items():
             certain = state.certain
-            if certain is None or key in held or key in dismissed:
+            if certain is None or key in held or key in away:
+                continue
+            if None in away and key not in told:
                 continue
             urgent = certain.content.priority == URGENT > lowest
             if full and not urgent:
@@ -355,18 +368,12 @@ class Checker:
             if not self._eligible(device, certain) or self._outdone(device, certain, live, now):
                 continue
             what = "lost" if key in known.seen else "was never offered"
-            yield (
-                Finding(
-                    "G3" if key in known.seen else "G1",
-                    f"{device.device} {what}: {key}, acknowledged and not over",
-                    (
-                        str(certain),
-                        f"feed of {len(feed)} items, k {device.k}, follows {device.follow}, "
-                        f"is {dict(device.attributes)}",
-                    ),
-                ),
-                key in withheld,
-            )
+            who = f"follows {device.follow}, is {dict(device.attributes)}"
+            window = f"feed of {len(feed)} items, k {device.k}, {who}"
+            evidence = (str(certain), window, *device.evidence)
+            promise = "G3" if key in known.seen else "G1"
+            sentence = f"{device.device} {what}: {key}, acknowledged and not over"
+            yield Finding(promise, sentence, evidence)
 
     def _eligible(self, device: DeviceAtRest, publication: Publication | None) -> bool:
         if publication is None:
@@ -409,7 +416,9 @@ class Checker:
             return
         follow = frozenset(device.follow)
         for one in said[last:]:
-            kept = all(device.attributes.get(name) == value for name, value in one.attributes.items())
+            kept = all(
+                device.attributes.get(name) == value for name, value in one.attributes.items()
+            )
             if one.follow == follow and kept:
                 return
         yield Finding(
@@ -448,6 +457,10 @@ def unchanged(
         # What ended makes room for others. They may come in anywhere, but what stays keeps its order.
         stays = [entry for entry in now if entry in was] if ended else now
         if stays != was:
-            evidence = (f"before: {one.feed}", f"after: {other.feed}")
+            evidence = (f"before: {_short(was)}", f"after:  {_short(now)}")
             found.append(Finding("G4", f"duplicates changed the feed of {one.device}", evidence))
     return found
+
+
+def _short(window: Sequence[tuple[int, str | bytes]]) -> str:
+    return " ".join(f"{n}={payload[:_SHORT]!r}" for n, payload in window)

@@ -67,6 +67,17 @@ class Content:
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     retract: bool = False
 
+    def __str__(self) -> str:
+        words = [f"{self.key.id} on {self.key.channel}"]
+        words += (
+            ["retracted"] if self.retract else [f"{self.payload[:16]!r} of {len(self.payload)}"]
+        )
+        words += [] if self.brief is None else [f"brief {self.brief!r}"]
+        words += [f"priority {self.priority}, ttl {self.ttl}"]
+        words += [f"collapse {self.collapse}"] if self.collapse else []
+        words += [f"where {dict(self.where)}"] if self.where else []
+        return ", ".join(words)
+
     def concerns(self, attributes: Mapping[str, object]) -> bool:
         """Whether a device with these attributes may see it."""
         return all(attributes.get(name) in values for name, values in self.where.items())
@@ -91,6 +102,7 @@ class DeviceAtRest:
         attributes: The attributes that the server knows.
         shown: What the device shows.
         feed: What the server says that it should show; None if the server does not know it.
+        evidence: What else is known of it, for people.
     """
 
     device: str
@@ -100,6 +112,7 @@ class DeviceAtRest:
     attributes: Mapping[str, object]
     shown: Window
     feed: Window | None
+    evidence: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +159,7 @@ class ServerClock:
         lows = [self._pieces[first].low(since)]
         lows += [piece.low(piece.start) for piece in self._pieces[first + 1 : last + 1]]
         ends = [piece.start for piece in self._pieces[first + 1 : last + 1]] + [until]
-        highs = [
-            piece.high(end) for piece, end in zip(self._pieces[first:], ends, strict=False)
-        ]
+        highs = [piece.high(end) for piece, end in zip(self._pieces[first:], ends, strict=False)]
         return Span(min(lows), max(highs))
 
     def _at(self, time: float) -> Span:
@@ -193,12 +204,16 @@ class Publication:
     sent: float
     acknowledged: float | None = None
 
+    def __str__(self) -> str:
+        known = (
+            "never" if self.acknowledged is None else f"after {self.acknowledged - self.sent:.3f} s"
+        )
+        return f"{self.content}; sent at {self.sent % 1000:.3f}, acknowledged {known}"
+
     def expires(self, clock: ServerClock, now: float) -> Span:
         """When it ends on the server's clock, if the server has it (PROTOCOL: ttl counts from acceptance)."""
         accepted = clock.span(self.sent, now if self.acknowledged is None else self.acknowledged)
-        return Span(
-            ceil(accepted.low) + self.content.ttl, ceil(accepted.high) + self.content.ttl
-        )
+        return Span(ceil(accepted.low) + self.content.ttl, ceil(accepted.high) + self.content.ttl)
 
 
 @dataclass(slots=True)

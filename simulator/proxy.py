@@ -95,9 +95,7 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
-    def add(
-        self, toxic: Toxic, stream: StreamName = "downstream", toxicity: float = 1.0
-    ) -> Added:
+    def add(self, toxic: Toxic, stream: StreamName = "downstream", toxicity: float = 1.0) -> Added:
         """Adds a toxic, behind those that are there; it is at work at once."""
         added = Added(toxic, stream, toxicity, self._rng.randrange(_DRAWN))
         self._toxics.append(added)
@@ -137,11 +135,14 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         # Known before it is connected: toxics that come meanwhile concern it too.
-        connection = self._open[number] = _Connection(self, number, task, Random(self._rng.random()))  # noqa: S311
+        rng = Random(self._rng.random())  # noqa: S311 - no secret
+        connection = self._open[number] = _Connection(self, number, task, rng)
         try:
             await connection.run(reader, writer)
         except asyncio.CancelledError:
-            _reset(writer)  # swallowed: only `cut` and leaving the proxy cancel, and neither is a fault
+            _reset(
+                writer
+            )  # swallowed: only `cut` and leaving the proxy cancel, and neither is a fault
         finally:
             del self._open[number]
 
@@ -149,9 +150,7 @@ class Proxy:
 class _Connection:
     """A client and its server, with a stream in each direction."""
 
-    def __init__(
-        self, proxy: Proxy, number: int, task: asyncio.Task[None], rng: Random
-    ) -> None:
+    def __init__(self, proxy: Proxy, number: int, task: asyncio.Task[None], rng: Random) -> None:
         self._proxy = proxy
         self._number = number
         self._task = task
@@ -265,6 +264,8 @@ class _Pump:
     async def _write(self) -> Ending:
         while True:
             for event in self._stream.take(self._loop.time()):
+                if self._writer.is_closing():
+                    return Ending.RESET  # the receiver is gone
                 if isinstance(event, Chunk):
                     self._writer.write(event.data)
                     await self._writer.drain()
@@ -282,7 +283,7 @@ class _Pump:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Ends a connection with RST instead of FIN."""
-    end = writer.get_extra_info("socket")
-    with contextlib.suppress(OSError):
+    end = writer.get_extra_info("socket")  # None once the connection is lost
+    with contextlib.suppress(OSError, AttributeError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
     writer.transport.abort()

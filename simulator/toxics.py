@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 StreamName = Literal["upstream", "downstream"]
 
-_MS = 1e-3
-_US = 1e-6
+_MS = 1_000
+_US = 1_000_000
 _KB = 1_000
 _SLICE = 0.1
 """Seconds of a bandwidth that pass as one piece at most, so that a large chunk does not arrive at once."""
@@ -134,7 +134,7 @@ class _LatencyStage(_Stage):
 
     def _delay(self) -> float:
         jitter = self._rng.uniform(-self._toxic.jitter, self._toxic.jitter)
-        return max(0.0, self._toxic.latency + jitter) * _MS
+        return max(0.0, self._toxic.latency + jitter) / _MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class SlowClose:
 class _SlowCloseStage(_Stage):
     def __init__(self, toxic: SlowClose) -> None:
         super().__init__()
-        self._delay = toxic.delay * _MS
+        self._delay = toxic.delay / _MS
 
     def end(self, end: End) -> End:
         return End(end.at + self._delay, end.how)
@@ -201,7 +201,7 @@ class _TimeoutStage(_Stage):
         super().__init__()
         self.spoils = True
         if toxic.timeout:
-            self.deadline = now + toxic.timeout * _MS
+            self.deadline = now + toxic.timeout / _MS
 
     def chunk(self, chunk: Chunk) -> Iterator[Event]:
         del chunk
@@ -224,7 +224,7 @@ class _ResetPeerStage(_Stage):
     def __init__(self, toxic: ResetPeer) -> None:
         super().__init__()
         self.ending = Ending.RESET
-        self._timeout = toxic.timeout * _MS
+        self._timeout = toxic.timeout / _MS
 
     def chunk(self, chunk: Chunk) -> Iterator[Event]:
         self.spoils = True
@@ -259,7 +259,7 @@ class _SlicerStage(_Stage):
             size = max(toxic.average_size + variation, 1)
             yield Chunk(at, chunk.data[start : start + size])
             start += size
-            at += toxic.delay * _US
+            at += toxic.delay / _US
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ class Stream:
     def end(self, now: float, how: Ending = Ending.EOF) -> None:
         """The sender is done. A reset overtakes what is under way."""
         if how is Ending.RESET:
-            self._drop_all()
+            self._drop_all(now)
             self._put(End(now, how))
         else:
             self._pass(End(now, how))
@@ -352,7 +352,7 @@ class Stream:
         """What has come out by `now`, in order; after an `End` nothing more ever does."""
         for _, stage in self._stages.values():
             if stage.deadline <= now and not self._ended:
-                self._drop_all()
+                self._drop_all(now)
                 self._put(End(now, stage.ending))
         taken: list[Event] = []
         while self._queue and self._queue[0].at <= now:
@@ -380,8 +380,9 @@ class Stream:
         else:
             self._ended = True
 
-    def _drop_all(self) -> None:
+    def _drop_all(self, now: float) -> None:
         self._queue.clear()
+        self._last = now
         self.buffered = 0
         self._ended = False  # an end that waited here is dropped too; another follows at once
 

@@ -222,7 +222,11 @@ def watch(
         int, typer.Option(min=96, max=65_536, help="Bytes of the longest packet, likewise.")
     ] = 256,
     host: shell.Host = "127.0.0.1",
-    port: shell.Port = 1883,
+    port: shell.Port = None,
+    tls: shell.Tls = False,
+    ca: shell.Ca = None,
+    cert: shell.Cert = None,
+    key: shell.Key = None,
     username: shell.Username = None,
     password: shell.Password = None,
     prefix: shell.Prefix = "",
@@ -238,16 +242,17 @@ def watch(
     Use it for a device that is not there, or one of your own making.
     """
     from broker.commands.live import watch as run  # noqa: PLC0415 - paho, rich and the replica
+    from broker.commands.reaching import server  # noqa: PLC0415 - only where it is reached
 
+    at = server(
+        *(host, port), username=username, password=password, tls=tls, ca=ca, cert=cert, key=key
+    )
     run(
+        at,
         device=device,
         k=k,
         budget=budget,
         agent="fleetfeed watch",
-        host=host,
-        port=port,
-        username=username,
-        password=password,
         prefix=shell.topic_prefix(prefix),
         as_json=as_json,
     )

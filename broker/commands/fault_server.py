@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from simulator.faults.server import DeviceState, ServerFault
 from simulator.faults.suite import run_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from simulator.facts import Window
 
@@ -39,6 +40,8 @@ _LIBFAKETIME = (
     "/usr/lib/*-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/faketime/libfaketimeMT.so.1",
 )
+_PORTS = range(20_000, 30_000)
+"""Below the ports that the system gives to connecting sockets."""
 _LOCK_PATIENCE = 5.0
 """Seconds to wait for the database's write lock, which the server takes for moments."""
 _KEPT_LINES = 200
@@ -64,19 +67,8 @@ def run(
             tempfile.TemporaryDirectory(prefix="fleetfeed-faults-") as directory,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(
-                _suite(
-                    Path(directory),
-                    library,
-                    missing,
-                    rounds=rounds,
-                    seed=seed,
-                    devices=devices,
-                    only=only,
-                    keep=keep,
-                    as_json=as_json,
-                )  # fmt: skip
-            )
+            given = {"rounds": rounds, "seed": seed, "devices": devices, "only": only}
+            return runner.run(_suite(Path(directory), library, missing, keep, given, as_json))
     except asyncio.CancelledError:
         raise Failure("the suite was ended by SIGTERM") from None
 
@@ -85,12 +77,8 @@ async def _suite(
     directory: Path,
     library: Path | None,
     missing: Mapping[Kind, str],
-    *,
-    rounds: int,
-    seed: int,
-    devices: int,
-    only: Kind | None,
     keep: Path | None,
+    given: Mapping[str, Any],
     as_json: bool,
 ) -> int:
     task = asyncio.current_task()
@@ -106,10 +94,7 @@ async def _suite(
             server.keep(keep / f"seed-{of}")
 
     return await run_suite(
-        rounds=rounds,
-        seed=seed,
-        devices=devices,
-        only=only,
+        **given,
         server=server,
         missing=missing,
         keep=kept,  # type: ignore[arg-type] # it gets back what `server` made
@@ -130,6 +115,18 @@ def settings(seed: int) -> dict[str, Any]:
         ),
         "limits.write_buffer": 4_096,
     }
+
+
+def _free_port() -> int:
+    """A port that nobody listens on, and that the system gives to nobody who connects.
+
+    One that the system chose might be taken by a client, or even be connected to itself, while the server is down.
+    """
+    for port in Random().sample(_PORTS, 200):  # noqa: S311 - no secret
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Failure("no port of 20000 to 29999 is free on 127.0.0.1")
 
 
 def _faketime() -> Path | None:
@@ -163,15 +160,8 @@ class FaultServer:
             f"FLEETFEED_{name.replace('.', '__').upper()}": json.dumps(value)
             for name, value in chosen.items()
         }
-        if library is not None:
-            self.set_clock(0.0)
-            self._environment |= {
-                "LD_PRELOAD": str(library),
-                "FAKETIME_TIMESTAMP_FILE": str(self._stamp),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-        self._port = 0
+        self._faking: dict[str, str] = {}
+        self._port = _free_port()
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._words: list[str] = []
@@ -201,7 +191,7 @@ class FaultServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self._environment,
+            env=self._environment | self._faking,
             start_new_session=True,
         )
         self._reading = asyncio.ensure_future(self._listen(process))
@@ -213,7 +203,6 @@ class FaultServer:
         if not line.startswith(READY):
             await self.close()
             raise ServerFault(f"the server did not start: {self._last_words()}")
-        self._port = int(line.removeprefix(READY).split()[0].rpartition(":")[2])
 
     async def kill(self) -> None:
         """SIGKILL."""
@@ -303,11 +292,11 @@ class FaultServer:
             details={k: v for k, v in found.items() if k != "window"},
         )
 
-    async def counters(self) -> Mapping[str, Mapping[str, int]]:
-        """Its counts."""
-        answer = await self._ask("status")
-        counters: dict[str, dict[str, int]] = answer["counters"]
-        return counters
+    def barred(self) -> Set[tuple[str, int]]:
+        """What is kept out of which feed, as stored."""
+        uri = f"file:{self._data / FILE}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as reader:
+            return set(reader.execute("SELECT device, n FROM dismissed"))
 
     async def _ask(self, do: str, **args: Any) -> Any:
         try:
@@ -353,9 +342,22 @@ class FaultServer:
             other.execute("ROLLBACK")
 
     @property
-    def has_clock(self) -> bool:
+    def fakes_clock(self) -> bool:
         """Whether its wall clock can be set."""
-        return self._library is not None
+        return bool(self._faking)
+
+    def fake_clock(self, wanted: bool) -> None:
+        """Preload libfaketime into the next processes, or not."""
+        self._faking = {}
+        if wanted:
+            assert self._library is not None, "without the library this fault is not drawn"
+            self.set_clock(0.0)
+            self._faking = {
+                "LD_PRELOAD": str(self._library),
+                "FAKETIME_TIMESTAMP_FILE": str(self._stamp),
+                "FAKETIME_CACHE_DURATION": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
 
     def set_clock(self, offset: float) -> None:
         """Set the wall clock of this process and of the next ones."""

@@ -75,7 +75,11 @@ def publish(
         int, typer.Option(min=0, max=2, help="At 0 nobody says whether it arrived.")
     ] = 1,
     host: shell.Host = "127.0.0.1",
-    port: shell.Port = 1883,
+    port: shell.Port = None,
+    tls: shell.Tls = False,
+    ca: shell.Ca = None,
+    cert: shell.Cert = None,
+    key: shell.Key = None,
     username: shell.Username = None,
     password: shell.Password = None,
     prefix: shell.Prefix = "",
@@ -83,7 +87,8 @@ def publish(
     as_json: shell.AsJson = False,
 ) -> None:
     """Publish one item and wait until the server has stored it."""
-    from broker.commands.publisher import Server, connected  # noqa: PLC0415 - paho is slow to import
+    from broker.commands.publisher import connected  # noqa: PLC0415 - paho is slow to import
+    from broker.commands.reaching import server  # noqa: PLC0415 - only where it is reached
 
     if payload is None and not retract:
         raise Failure("a PAYLOAD is needed (or --retract with --id)", Code.INVALID)
@@ -104,7 +109,10 @@ def publish(
     packet, item = _encode(
         channel, {key: value for key, value in sent.items() if value is not None}
     )
-    with connected(Server(host, port, username, password)) as publisher:
+    at = server(
+        *(host, port), username=username, password=password, tls=tls, ca=ca, cert=cert, key=key
+    )
+    with connected(at) as publisher:
         number = publisher.send(topic, packet, qos)
         publisher.wait(number, timeout)
     if as_json:
@@ -129,7 +137,11 @@ def replay(
         float, typer.Option(min=0.001, help="Seconds of the file that pass in one second.")
     ] = 1.0,
     host: shell.Host = "127.0.0.1",
-    port: shell.Port = 1883,
+    port: shell.Port = None,
+    tls: shell.Tls = False,
+    ca: shell.Ca = None,
+    cert: shell.Cert = None,
+    key: shell.Key = None,
     username: shell.Username = None,
     password: shell.Password = None,
     prefix: shell.Prefix = "",
@@ -137,7 +149,8 @@ def replay(
     as_json: shell.AsJson = False,
 ) -> None:
     """Publish a file of items at the pace at which they happened."""
-    from broker.commands.publisher import Server, connected  # noqa: PLC0415 - paho is slow to import
+    from broker.commands.publisher import connected  # noqa: PLC0415 - paho is slow to import
+    from broker.commands.reaching import server  # noqa: PLC0415 - only where it is reached
     from simulator.publishers import Schedule, SourceError, replay_file  # noqa: PLC0415 - likewise
 
     try:
@@ -149,8 +162,11 @@ def replay(
         (due.offset, f"{above}items/{due.channel}", _encode(due.channel, dict(due.item))[0])
         for due in schedule
     ]
+    at = server(
+        *(host, port), username=username, password=password, tls=tls, ca=ca, cert=cert, key=key
+    )
     started = time.monotonic()
-    with connected(Server(host, port, username, password)) as publisher:
+    with connected(at) as publisher:
         _send_all(publisher, packets, timeout)
     seconds = time.monotonic() - started
     if as_json:

@@ -14,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.commands import shell
-from broker.commands.shell import Code, Failure
-from devices.client import FeedClient
+from broker.commands.reaching import fail_to_connect, refused
+from broker.commands.shell import Failure
+from devices.client import FeedClient, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from broker.commands.reaching import Server
     from devices.frames import FeedItem
 
 _PRIORITIES = ("low", "", "high", "urgent")
@@ -29,45 +31,57 @@ _TICK = 1.0
 """Seconds between two pictures without news: lifetimes run down."""
 
 
-def watch(*, host: str, port: int, as_json: bool, **client: Any) -> None:
+def watch(server: Server, *, as_json: bool, **client: Any) -> None:
     """Show a device's window until SIGINT or SIGTERM: live on a terminal, or a JSON line per change.
 
     Args:
-        host: where the server is.
-        port: its MQTT port.
+        server: where to connect.
         as_json: print JSON lines.
         client: the other arguments of `FeedClient`.
 
     Raises:
         Failure: no server there, or it refused.
     """
-    _reach(host, port)
+    _reach(server)
     errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
-    feed = FeedClient(**client, host=host, port=port, on_error=errors.put)
+    feed = FeedClient(
+        **client,
+        host=server.host,
+        port=server.port,
+        username=server.username,
+        password=server.password,
+        tls=server.tls,
+        on_error=errors.put,
+    )
     # SIGTERM as Ctrl-C: the cursor comes back and the server hears a bye.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), feed:
         if as_json:
-            _follow(feed, errors, lambda: _print_line(feed), always=False)
+            _follow(feed, server, errors, lambda: _print_line(feed), always=False)
         else:
             with Live(console=shell.console(), auto_refresh=False) as live:
-                _follow(feed, errors, lambda: live.update(_now(feed), refresh=True), always=True)
+                _follow(
+                    feed,
+                    server,
+                    errors,
+                    lambda: live.update(_now(feed), refresh=True),
+                    always=True,
+                )
 
 
-def _reach(host: str, port: int) -> None:
+def _reach(server: Server) -> None:
     """Try once: the client itself would try for ever, as a device should and a command should not."""
     try:
-        socket.create_connection((host, port), timeout=10).close()
-    except OSError as error:
-        raise Failure(
-            f"no server answers at {host}:{port} ({error.strerror or error}): start it or give "
-            "--host and --port",
-            Code.UNREACHABLE,
-        ) from error
+        with socket.create_connection((server.host, server.port), timeout=10) as connection:
+            if server.tls is not None:
+                server.tls.wrap_socket(connection, server_hostname=server.host).close()
+    except (OSError, ValueError) as error:
+        fail_to_connect(server, error)
 
 
 def _follow(
     feed: FeedClient,
+    server: Server,
     errors: queue.SimpleQueue[Exception],
     show: Callable[[], None],
     *,
@@ -76,9 +90,18 @@ def _follow(
     """Show the window whenever it has changed; with `always` also when nothing has for a while."""
     while True:
         with contextlib.suppress(queue.Empty):
-            raise Failure(f"the server lets nobody watch {feed.device}: {errors.get_nowait()}")
+            _consider(errors.get_nowait(), feed, server)
         if feed.wait_for_change(_TICK) or always:
             show()
+
+
+def _consider(error: Exception, feed: FeedClient, server: Server) -> None:
+    """End over what the client reports, but not while a server that showed us a window restarts."""
+    if isinstance(error, RefusedError):
+        if error.code is not None or feed.position == (0, 0):
+            raise refused(server, error.code)
+        return
+    raise Failure(f"the feed of {feed.device} cannot be watched: {error}")
 
 
 def _print_line(feed: FeedClient) -> None:

@@ -4,30 +4,19 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future
 from typing import Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from broker.commands.reaching import Server, fail_to_connect, refused
 from broker.commands.shell import Code, Failure
+from devices.refusals import ACCEPTED, connack_code
 
 CONNECT_TIMEOUT = 10.0
 # Packet ids end at 65 535; far fewer in flight fill any link.
 MAX_INFLIGHT = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a server is and who we are there."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 class Publisher:
@@ -84,41 +73,45 @@ def connected(server: Server) -> Iterator[Publisher]:
     Raises:
         Failure: no server there, or it refused.
     """
-    client = Client(
-        CallbackAPIVersion.VERSION2, client_id=f"fleetfeed-publish-{secrets.token_hex(6)}"
-    )
-    client.max_inflight_messages_set(MAX_INFLIGHT)
-    if server.username is not None:
-        client.username_pw_set(server.username, server.password)
-    answer: list[Any] = []
-    answered = threading.Event()
+    client = _client(server)
+    answer: Future[int | None] = Future()
 
-    def on_connect(
-        _client: Client, _userdata: Any, _flags: Any, code: Any, _properties: Any
-    ) -> None:
-        answer.append(code)
-        answered.set()
+    def answered(code: int | None) -> None:
+        if not answer.done():  # once let in, paho comes back by itself
+            answer.set_result(code)
 
-    client.on_connect = on_connect
-    client.connect_timeout = CONNECT_TIMEOUT
+    client.on_connect = lambda _client, _userdata, _flags, reason, _: answered(connack_code(reason))
+    client.on_disconnect = lambda *_: answered(None)
     try:
         client.connect(server.host, server.port)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise Failure(
-            f"no server answers at {server} ({why}): start it or give --host and --port",
-            Code.UNREACHABLE,
-        ) from error
+        fail_to_connect(server, error)
     client.loop_start()
     try:
-        if not answered.wait(CONNECT_TIMEOUT):
-            raise Failure(f"what listens at {server} does not speak MQTT", Code.UNREACHABLE)
-        if answer[0].is_failure:
-            raise Failure(
-                f"the server {server} refused the connection ({str(answer[0]).lower()}): "
-                "check --username and --password"
-            )
+        _await_welcome(answer, server)
         yield Publisher(client, server)
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def _await_welcome(answer: Future[int | None], server: Server) -> None:
+    try:
+        code = answer.result(CONNECT_TIMEOUT)
+    except TimeoutError:
+        raise Failure(f"what listens at {server} does not speak MQTT", Code.UNREACHABLE) from None
+    if code != ACCEPTED:
+        raise refused(server, code)
+
+
+def _client(server: Server) -> Client:
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id=f"fleetfeed-publish-{secrets.token_hex(6)}"
+    )
+    client.max_inflight_messages_set(MAX_INFLIGHT)
+    client.connect_timeout = CONNECT_TIMEOUT
+    if server.username is not None:
+        client.username_pw_set(server.username, server.password)
+    if server.tls is not None:
+        client.tls_set_context(server.tls)
+    return client

@@ -48,7 +48,10 @@ DataDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Host = Annotated[str, typer.Option(help="Where the server is.")]
-Port = Annotated[int, typer.Option(min=1, max=65_535, help="Its MQTT port.")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65_535, help="Its MQTT port.", show_default="1883, with TLS 8883"),
+]
 Username = Annotated[str | None, typer.Option(help="User name, where the server wants one.")]
 Password = Annotated[
     str | None,
@@ -56,6 +59,21 @@ Password = Annotated[
         envvar="FLEETFEED_PASSWORD",
         help="Its password. Other users of this machine can see it here, but not in the variable.",
     ),
+]
+Tls = Annotated[
+    bool, typer.Option("--tls", help="Encrypt; trust the authorities that this machine trusts.")
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Encrypt; trust the authorities in this PEM file alone."),
+]
+Cert = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Encrypt; show the server this client certificate (PEM)."),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Its key.", show_default="in the file of --cert"),
 ]
 Prefix = Annotated[str, typer.Option(help="The server's topic prefix (its setting feed.prefix).")]
 

@@ -196,7 +196,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come in."""
-        self.seen = self.lane.tick
         queue = self.ack_queue
         if (
             queue is not None
@@ -212,6 +211,7 @@ class Connection(asyncio.Protocol):
             if not queue:
                 self.lane.feed.schedule_acks()
             queue.append(self.row_key | data[2] << 8 | data[3])
+            self.seen = self.lane.tick
             return
         if self._backlog:
             self._backlog += data  # had been on its way when reading was paused
@@ -236,7 +236,6 @@ class Connection(asyncio.Protocol):
             at += _PIECE
             now = perf_counter()
         self._backlog = data[at:] if self.closed_for is None else b""
-        self.seen = self.lane.tick
         if self._backlog:
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(now - began, self._work_off)
@@ -259,6 +258,8 @@ class Connection(asyncio.Protocol):
         except MalformedPacket as error:
             packets, broken = error.packets, error
         self._kept += len(data) - sum(len(raw) for _, raw in packets)
+        if packets:
+            self.seen = self.lane.tick  # whole packets count, not bytes [MQTT-3.1.2-24]
         for packet, _ in packets:
             if self.closed_for is not None:
                 return
@@ -474,7 +475,7 @@ class Connection(asyncio.Protocol):
     def _on_publish(self, packet: Publish) -> None:
         assert self.identity is not None
         kind = self.lane.rules.publish(self.identity, packet.topic)
-        done = self._acknowledge_publish(packet)
+        done = self._acknowledge_publish(packet, stored=kind in {Topic.ITEM, Topic.UP})
         if done is None:
             return
         if kind is Topic.ITEM:
@@ -500,8 +501,13 @@ class Connection(asyncio.Protocol):
         if packet.retain:
             self.lane.counters.dropped["retain_flag"] += 1
 
-    def _acknowledge_publish(self, packet: Publish) -> Callable[[], None] | None:
-        """How the publish will be acknowledged; None if it was received before (QoS 2)."""
+    def _acknowledge_publish(self, packet: Publish, *, stored: bool) -> Callable[[], None] | None:
+        """How the publish will be acknowledged; None if it was received before (QoS 2).
+
+        Args:
+            packet: The publish.
+            stored: Whether the first one of this identifier may be on its way to the store.
+        """
         if packet.qos == 0:
             return _nothing
         if packet.qos == 1:
@@ -510,7 +516,11 @@ class Connection(asyncio.Protocol):
         done = self._owe(pubrec(packet.packet_id))
         received = self.session.received
         if packet.packet_id in received:
-            self.lane.feed.barrier(done)  # [MQTT-4.3.3-2]: method B, the id is known
+            # [MQTT-4.3.3-2]: method B, the id is known.
+            if stored:
+                self.lane.feed.barrier(done)
+            else:
+                done()
             return None
         if len(received) >= MAX_RECEIVED:
             self.close("too_many_unreleased")

@@ -114,12 +114,14 @@ class Intruder:
             encode(Subscribe(2, (("f/+", 1), ("f/#", 0), ("u/#", 2), ("items/#", 1)))),
             encode(Subscribe(3, (("#", 1), ("+/" + victim, 1)))),
             encode(Subscribe(4, (("/" * 150, 1),))),
-            encode(Publish(f"u/{victim}", encode_up(Profile(("nowhere",), ("#",), {"region": "x"})))),
+            encode(
+                Publish(f"u/{victim}", encode_up(Profile(("nowhere",), ("#",), {"region": "x"})))
+            ),
             encode(Publish(f"f/{victim}", b"\x95\x00\xce\xff\xff\xff\x00\x01\x08\x90")),
             encode(Publish(f"f/{victim}", b"\x95\x00\x01\x01\x08\x90", 1, 7, retain=True)),
             encode(Publish(f"u/{self._name}", rng.choice(_BAD_UPS), 1, 8)),
             encode(Publish(f"u/{self._name}", encode_up(feedback), 1, 9)),
-            encode(Publish("items/a", rng.choice(_BAD_ITEMS), rng.randrange(3), 10)),
+            encode(Publish("items/a", rng.choice(_BAD_ITEMS), rng.choice((1, 2)), 10)),
             encode(Publish("items/a", b"{" + b" " * 66_000, 1, 11)),
             encode(Publish("items/a", b'{"payload": "x", "ttl": 0}', 1, 12, retain=True)),
             b"\x40\x02\xff\xff" * 20,

@@ -50,7 +50,9 @@ class Link(asyncio.Protocol):
         except (OSError, TimeoutError):  # a TimeoutError is an OSError, but who remembers
             return False
         finally:
-            if not (self._greeting.done() and not self._greeting.cancelled() and self._greeting.result()):
+            if not (
+                self._greeting.done() and not self._greeting.cancelled() and self._greeting.result()
+            ):
                 self.abort()
 
     @property

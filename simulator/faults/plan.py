@@ -12,8 +12,8 @@ from simulator.toxics import (
     Latency,
     LimitData,
     ResetPeer,
-    SlowClose,
     Slicer,
+    SlowClose,
     Timeout,
 )
 
@@ -67,7 +67,7 @@ MEANING = {
     Kind.BAD_INPUT: "a storm of broken and forbidden packets",
 }
 
-OUTAGES = frozenset({Kind.KILL, Kind.TERM, Kind.DISK_FULL, Kind.STORE_LOCKED})
+OUTAGES = frozenset({Kind.KILL, Kind.TERM, Kind.DISK_FULL, Kind.STORE_LOCKED, Kind.CLOCK})
 """Faults of the server as a whole: nobody is healthy meanwhile."""
 
 DEVICE_KINDS = (
@@ -90,6 +90,7 @@ class Plan:
         seconds: How long clients are busy.
         strike: When the fault begins, seconds.
         lasts: How long it holds, seconds.
+        repeats: Whether at rest everybody repeats what was said.
     """
 
     seed: int
@@ -97,6 +98,7 @@ class Plan:
     seconds: float
     strike: float
     lasts: float
+    repeats: bool
 
     def rng(self, purpose: str) -> Random:
         """Random numbers of this round, each purpose with its own."""
@@ -133,6 +135,7 @@ def draw(seed: int, available: Collection[Kind], only: Kind | None = None) -> Pl
         seconds=seconds,
         strike=rng.uniform(0.1, 0.7) * seconds,
         lasts=rng.uniform(0.2, 0.6),
+        repeats=rng.random() < 0.5,
     )
 
 

@@ -25,7 +25,6 @@ from devices.packets import (
     encode,
 )
 from simulator.facts import Content, Finding, Key
-from simulator.faults.devices import CHANNELS
 from simulator.faults.link import Link
 
 if TYPE_CHECKING:
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
     from simulator.checker import Checker
     from simulator.facts import Publication
 
+CHANNELS = ("a", "b", "a/x", "c/y/z")
+"""Where everything is published."""
+
 MAX_IN_FLIGHT = 200
 """Items without acknowledgement; above it a publisher waits."""
 
@@ -43,6 +45,8 @@ _KEYS = 36
 """Items that a source keeps alive: about half of the devices have room for all of them, so that what is missing shows."""
 _SIZES = (5, 20, 60, 150, 400, 1_500)
 _TTLS = (1, 2, 3, 600, 600, 600)
+_TOMBSTONES = (2, 5, 30)
+"""Seconds that a retraction is remembered: short, so that a season comes to a steady size."""
 _FROM_BRIEF = 60
 """Bytes of payload from which an item has a brief."""
 
@@ -54,10 +58,12 @@ class Item:
     Attributes:
         content: What it says.
         rev: Its revision, for publishers that count.
+        tags: Ranking features.
     """
 
     content: Content
-    rev: int | None
+    rev: int | None = None
+    tags: tuple[str, ...] = ()
 
     def encode(self, *, packed: bool) -> bytes:
         """As JSON, or as msgpack."""
@@ -73,6 +79,8 @@ class Item:
             fields["collapse"] = content.collapse
         if content.where:
             fields["where"] = {name: list(values) for name, values in content.where.items()}
+        if self.tags:
+            fields["tags"] = list(self.tags)
         if self.rev is not None:
             fields["rev"] = self.rev
         if packed:
@@ -126,9 +134,11 @@ class Source:
         rev = self._revs.get(key)
         if rev is not None:
             rev = self._revs[key] = rev + rng.randint(1, 3)
-        ttl = rng.choice(_TTLS)
         if retract:
-            return Item(Content(key, "", ttl=600, retract=True), rev)
+            ttl = rng.choice(_TOMBSTONES)
+            # A content of its own: without `rev`, what was accepted before is a redelivery if it has DUP.
+            tags = (f"{self._name}.{self._serial}",)
+            return Item(Content(key, "", ttl=ttl, retract=True), rev, tags)
         text = f"{self._name}.{self._serial}."
         size = rng.choice(_SIZES)
         content = Content(
@@ -136,7 +146,7 @@ class Source:
             text + "x" * (size - len(text)),
             brief=text + "b" if size >= _FROM_BRIEF and rng.random() < 0.8 else None,
             priority=rng.choice((0, 0, 1, 1, 1, 2, 3)),
-            ttl=ttl,
+            ttl=rng.choice(_TTLS),
             collapse=rng.choice("pq") if rng.random() < 0.15 else None,
             where={"region": (rng.choice("ns"),)} if rng.random() < 0.1 else {},
         )
@@ -252,7 +262,7 @@ class FaultyPublisher:
     def repeat(self, content: Content) -> None:
         """Sends once more what the server has acknowledged; nothing may change."""
         if self._ready and self._link is not None:
-            packet = self._packet(Item(content, None), 1)
+            packet = self._packet(Item(content), 1)
             self._echoes.add(packet.packet_id)
             dup = self._rng.random() < 0.5
             self.repeated += 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from simulator.faults.plan import Plan
     from simulator.faults.season import Round
 
-_EVIDENCE = 40
+_EVIDENCE = 60
 """Lines of evidence shown for a finding; JSON has all."""
 
 

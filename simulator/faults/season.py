@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from devices.frames import FeedItem, payload_capacity
 from simulator.bounds import Memory, healthy_delayed
 from simulator.checker import Checker, unchanged
 from simulator.facts import Content, DeviceAtRest, Finding, Key, ServerClock
-from simulator.faults.devices import FaultyDevice, Habits, Tally
+from simulator.faults import behaviour
+from simulator.faults.devices import FaultyDevice, Firmware, Habits, Tally
+from simulator.faults.plan import Kind
 from simulator.faults.publishers import FaultyPublisher, Item, Source
 from simulator.faults.server import CLOCK_LAG, ServerFault
 from simulator.faults.trouble import Trouble
 from simulator.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from types import TracebackType
 
-    from simulator.faults.plan import Kind, Plan
-    from simulator.faults.server import ServerUnderTest
+    from simulator.facts import Window
+    from simulator.faults.plan import Plan
+    from simulator.faults.server import DeviceState, ServerUnderTest
 
 HELLO_WAIT = 0.3
 """The server's `feed.hello_wait` here: seconds until a silent session counts as holding nothing."""
@@ -65,19 +70,34 @@ class Round:
 
 @dataclass(slots=True)
 class _Control:
-    """The healthy device, what is published for it, and how long that took."""
+    """The healthy device, what is published for it, and how long that took.
+
+    Attributes:
+        device, publisher: Nothing is wrong with them.
+        sent: When texts were sent that have not arrived.
+        latencies: Seconds from publisher to device.
+        serial: Of the last text.
+        stalled: Seconds that this process itself stood still at one time; the machine is slow, not the server.
+    """
 
     device: FaultyDevice
     publisher: FaultyPublisher
     sent: dict[str | bytes, float] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     serial: int = 0
+    stalled: float = 0.0
+
+    def begin(self) -> None:
+        """A new round: what is still on its way says nothing about it."""
+        self.sent.clear()
+        self.latencies.clear()
+        self.stalled = 0.0
 
     def publish(self) -> None:
         self.serial += 1
         text = f"control.{self.serial}"
         key = Key(_CONTROL, f"c{self.serial % _CONTROL_KEYS}")
-        if self.publisher.publish(Item(Content(key, text, priority=1, ttl=600), None), qos=1):
+        if self.publisher.publish(Item(Content(key, text, ttl=600)), qos=1):
             self.sent[text] = time.monotonic()
 
     def arrived(self, item: FeedItem) -> None:
@@ -104,26 +124,39 @@ class Season:
         self._checker = Checker(self._clock)
         self._proxy = Proxy(("127.0.0.1", 0), seed)
         self._rng = rng
+        self._tasks = asyncio.TaskGroup()  # what fails in the background ends the season
         near, far = (lambda: server.address), (lambda: self._proxy.address)
         self._devices = [
-            self._device(f"device-{place}", far if place % 2 else near) for place in range(devices)
+            self._device(f"device-{place}", behaviour.firmware(rng), far if place % 2 else near)
+            for place in range(devices)
         ]
         self._publishers = [
             (FaultyPublisher(name, _fork(rng), self._checker, route), Source(name, _fork(rng)))
             for name, route in (("near", near), ("far", far))
         ]
-        control = self._device("healthy", near)
-        control.behave()
+        control = self._device("healthy", Firmware(), near)
+        control.habits = Habits(takeover=0.0, forget=0.0)
         self._control = _Control(
             control, FaultyPublisher("control", _fork(rng), self._checker, near)
         )
-        control.on_item(self._control.arrived)
-        self._poisoned = [0, 0]  # in processes that have ended, in this one
+        control.on_item = self._control.arrived
 
-    def _device(self, name: str, route: Callable[[], tuple[str, int]]) -> FaultyDevice:
+    def _device(
+        self, name: str, firmware: Firmware, route: Callable[[], tuple[str, int]]
+    ) -> FaultyDevice:
         return FaultyDevice(
-            name, _fork(self._rng), self._checker, self.tally, route, hello_wait=HELLO_WAIT
+            name,
+            firmware,
+            _fork(self._rng),
+            self._checker,
+            self.tally,
+            route,
+            self._spawn,
+            hello_wait=HELLO_WAIT,
         )
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        self._tasks.create_task(work)
 
     @property
     def acknowledged(self) -> int:
@@ -137,22 +170,35 @@ class Season:
 
     async def __aenter__(self) -> Self:
         """Starts the server and connects the clients."""
-        await self._server.start()
-        self._proxy.target = self._server.address
-        await self._proxy.__aenter__()
-        everyone = [*self._all_devices(), *self._all_publishers()]
-        await asyncio.gather(*(client.connect() for client in everyone))
-        self._control.device.say_profile((_CONTROL,), {"region": "n"})
+        async with contextlib.AsyncExitStack() as opened:
+            opened.push_async_callback(self._server.close)
+            await self._server.start()
+            self._proxy.target = self._server.address
+            await opened.enter_async_context(self._proxy)
+            await opened.enter_async_context(self._tasks)
+            opened.callback(self._leave)
+            for device in self._all_devices():
+                await device.connect()
+            for publisher in self._all_publishers():
+                await publisher.connect()
+            self._control.device.say_profile((_CONTROL,), {"region": "n"})
+            self._opened = opened.pop_all()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Ends everything."""
+        await self._opened.__aexit__(kind, error, trace)
+
+    def _leave(self) -> None:
         for device in self._all_devices():
             device.close()
         for publisher in self._all_publishers():
             publisher.drop()
-        await self._proxy.__aexit__()
-        await self._server.close()
 
     async def stop(self) -> list[Finding]:
         """Ends the server as an operator would; what it complains of."""
@@ -167,25 +213,23 @@ class Season:
     async def run(self, plan: Plan) -> Round:
         """Trouble, rest, judgement."""
         began = time.monotonic()
-        self._control.latencies.clear()
+        self._control.begin()
         settled: tuple[float, ...] = ()
         try:
             await self._trouble(plan)
             settled, findings = await self._rest()
-            if not findings:
+            if not findings and plan.repeats:
                 findings = await self._repeat_everything(plan.rng("echo"))
         except ServerFault as fault:
             findings = [Finding("server", str(fault))]
         findings += self._checker.take() + self._complaints()
         latencies = () if plan.outage else tuple(self._control.latencies)
-        findings += healthy_delayed(latencies, most=HEALTHY_P99)
+        findings += healthy_delayed(latencies, most=HEALTHY_P99 + self._control.stalled)
         memory = None
         if not findings:
             memory = self._server.memory()
             self.memory.append(memory)
-        return Round(
-            plan, tuple(findings), settled, latencies, memory, time.monotonic() - began
-        )
+        return Round(plan, tuple(findings), settled, latencies, memory, time.monotonic() - began)
 
     async def _trouble(self, plan: Plan) -> None:
         trouble = Trouble(
@@ -200,6 +244,7 @@ class Season:
         rng = plan.rng("habits")
         for device in self._devices:
             device.habits = Habits(withhold=0.5 if rng.random() < 0.2 else 0.0)
+        await self._fake_clock(Kind.CLOCK in plan.kinds)
         busy = asyncio.ensure_future(self._be_busy(plan))
         healthy = asyncio.ensure_future(self._be_healthy())
         try:
@@ -214,6 +259,19 @@ class Season:
                 device.habits = Habits(forget=0.0)
         await asyncio.sleep(trouble.stepped + CLOCK_LAG - time.time())
 
+    async def _fake_clock(self, wanted: bool) -> None:
+        """Starts the server anew with a clock that can be set, or with the true one.
+
+        Only where it is needed: the library that fakes the clock also slows down how threads wait for each other.
+        """
+        if wanted != self._server.fakes_clock:
+            await self._server.stop()
+            now = time.time()
+            self._clock.step(0.0, now)
+            self._clock.restart(now)
+            self._server.fake_clock(wanted)
+            await self._server.start()
+
     async def _be_busy(self, plan: Plan) -> None:
         """Publishers publish, devices come, go and change their minds."""
         rng = plan.rng("clients")
@@ -221,11 +279,11 @@ class Season:
         while time.monotonic() < until:
             for publisher, source in self._publishers:
                 if not publisher.connected:
-                    self._background = asyncio.ensure_future(publisher.connect())
+                    self._spawn(publisher.connect())
                 for _ in range(rng.choice((0, 1, 1, 3, 8))):
                     source.publish(publisher)
             for _ in range(rng.randrange(4)):
-                rng.choice(self._devices).act()
+                behaviour.act(rng.choice(self._devices), self._checker, rng)
             await asyncio.sleep(rng.random() * 0.03)
 
     async def _be_healthy(self) -> None:
@@ -236,7 +294,10 @@ class Season:
                 if not client.connected:
                     await client.connect()
             control.publish()
+            slept = time.monotonic()
             await asyncio.sleep(_CONTROL_PACE)
+            late = time.monotonic() - slept - _CONTROL_PACE
+            control.stalled = max(control.stalled, late)
 
     # ---- Rest
 
@@ -255,20 +316,25 @@ class Season:
         if findings:
             return (), findings
         rested = max(rested, time.time())
+        settled: dict[str, float] = {}
         while True:
             for device in self._all_devices():
                 if device.needs_connection and not device.connected:
                     device.connect_soon()
             devices, now = await self._look()
-            differing = self._checker.differing(devices)
-            findings = self._checker.judge(devices, now, poisoned=sum(self._poisoned))
-            if not differing and not findings:
+            for device, seen in zip(self._all_devices(), devices, strict=True):
+                if seen.shown == seen.feed:
+                    # Noted when it is first so: later on items end, and windows change again.
+                    settled.setdefault(device.name, device.settled_after(rested))
+            findings = self._checker.diverged(devices)
+            findings += self._checker.judge(devices, now, self._server.barred())
+            if not findings:
                 break
             if time.monotonic() > until:
-                return (), [*findings, *await self._not_converged(differing)]
+                return (), findings
             await asyncio.sleep(_LOOK_AGAIN)
         self._checker.settle(devices, now)
-        return tuple(device.settled_after(rested) for device in self._all_devices()), []
+        return tuple(settled.values()), []
 
     async def _acknowledge_everything(self, until: float) -> list[Finding]:
         """Until no publisher waits; a publisher that reconnects sends again what is not acknowledged."""
@@ -290,64 +356,40 @@ class Season:
         """What every device shows, and what it should show."""
         names = [device.name for device in self._all_devices()]
         states = await self._server.states(names)
-        counters = await self._server.counters()
-        self._count_poison(counters)
         windows = await self._server.windows(names)
         found = []
         for device in self._all_devices():
-            state, feed = states.get(device.name), windows.get(device.name)
-            if state is None:
-                found.append(DeviceAtRest(device.name, 0, 0, (), {}, device.shown, None))
-                continue
-            capacity = payload_capacity(state.budget, device.name)
-            found.append(
-                DeviceAtRest(
-                    device.name,
-                    state.k,
-                    capacity,
-                    state.follow,
-                    state.attributes,
-                    device.shown,
-                    feed,
-                )
-            )
+            state = states.get(device.name)
+            found.append(_at_rest(device, state, windows.get(device.name)))
         return found, time.time()
 
-    async def _not_converged(self, differing: Sequence[DeviceAtRest]) -> list[Finding]:
-        """G2, with everything that helps to understand it."""
-        by_name = {device.name: device for device in self._all_devices()}
-        states = await self._server.states([one.device for one in differing])
-        findings = []
-        for one in differing:
-            state = states.get(one.device)
-            findings.append(
-                Finding(
-                    "G2",
-                    f"{one.device} does not show its feed after {PATIENCE:g} s",
-                    (
-                        f"shows {[n for n, _ in one.shown]}",
-                        f"feed  {[n for n, _ in one.feed or ()]}",
-                        f"server: {None if state is None else dict(state.details)}",
-                        *by_name[one.device].log,
-                    ),
-                )
-            )
-        return findings
-
     async def _repeat_everything(self, rng: Random) -> list[Finding]:
-        """Duplicates of what was acknowledged: no feed may change but by time (G4)."""
-        before, now = await self._look()
+        """Duplicates of what was acknowledged and said: no feed may change but by time (G4)."""
+        for device in self._devices:
+            behaviour.say_all(device, self._checker, rng)
+        before, now = await self._stable()
         current = self._checker.current(now, _ECHO_MARGIN)
         for content in rng.sample(current, min(_ECHOES, len(current))):
             self._publishers[0][0].repeat(content)
         for device in self._devices:
             device.say_again()
         findings = await self._acknowledge_everything(time.monotonic() + PATIENCE)
-        await asyncio.sleep(_LOOK_AGAIN)
-        after, _ = await self._look()
+        after, _ = await self._stable()
         return findings + unchanged(
             before, after, lambda n: self._checker.may_end(n, now, _ECHO_MARGIN)
         )
+
+    async def _stable(self) -> tuple[list[DeviceAtRest], float]:
+        """What devices and server show once both stopped to change; at most for `PATIENCE`."""
+        until = time.monotonic() + PATIENCE
+        await asyncio.sleep(_LOOK_AGAIN)
+        looked = await self._look()
+        while time.monotonic() < until:
+            await asyncio.sleep(_LOOK_AGAIN)
+            before, looked = looked, await self._look()
+            if before[0] == looked[0]:
+                break
+        return looked
 
     # ---- Small things
 
@@ -363,13 +405,15 @@ class Season:
             for text in self._server.complaints()
         ]
 
-    def _count_poison(self, counters: object) -> None:
-        """Poison is counted by the process; a new one begins at 0."""
-        assert isinstance(counters, dict)
-        now = sum(group.get("poison", 0) for group in counters.values())
-        if now < self._poisoned[1]:
-            self._poisoned[0] += self._poisoned[1]
-        self._poisoned[1] = now
+
+def _at_rest(device: FaultyDevice, state: DeviceState | None, feed: Window | None) -> DeviceAtRest:
+    if state is None:
+        return DeviceAtRest(device.name, 0, 0, (), {}, device.shown, None)
+    capacity = payload_capacity(state.budget, device.name)
+    return DeviceAtRest(
+        device.name, state.k, capacity, state.follow, state.attributes, device.shown, feed,
+        (f"server: {dict(state.details)}", *device.log),
+    )  # fmt: skip
 
 
 def _fork(rng: Random) -> Random:

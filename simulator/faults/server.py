@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
     from contextlib import AbstractContextManager
 
     from simulator.bounds import Memory
@@ -77,12 +77,8 @@ class ServerUnderTest(Protocol):
             ServerFault: It does not answer.
         """
 
-    async def counters(self) -> Mapping[str, Mapping[str, int]]:
-        """Its counts since it started.
-
-        Raises:
-            ServerFault: It does not answer.
-        """
+    def barred(self) -> Set[tuple[str, int]]:
+        """Device and number of every item that its store keeps out of a feed: dismissed, or poison."""
 
     def memory(self) -> Memory:
         """What it takes now."""
@@ -97,8 +93,11 @@ class ServerUnderTest(Protocol):
         """While entered, another program holds its database's write lock."""
 
     @property
-    def has_clock(self) -> bool:
+    def fakes_clock(self) -> bool:
         """Whether its wall clock can be set."""
+
+    def fake_clock(self, wanted: bool) -> None:
+        """The next processes have a wall clock that can be set, at first a true one; or not."""
 
     def set_clock(self, offset: float) -> None:
         """Its wall clock is `offset` seconds ahead of the truth; it notices within `CLOCK_LAG`."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from simulator.faults.intruder import Intruder
 from simulator.faults.plan import Kind, toxic_of
+from simulator.faults.server import ServerFault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _PACE = 0.03
 """Seconds between two troubles of one kind, on average."""
+_START = 0.8
+"""Seconds that a start takes, more or less."""
 _DOWN = 0.2
 """Seconds that a server stays down at most before it is started again."""
 _CLOCK_OFFSETS = (-86_400.0, -3_600.0, -30.0, 0.0, 30.0, 700.0, 3_600.0, 86_400.0)
@@ -61,6 +65,7 @@ class Trouble:
         self._checker = checker
         self._clock = clock
         self._store_in_use = asyncio.Lock()
+        self._restarting = asyncio.Lock()
         self.stepped = 0.0
 
     async def strike(self) -> None:
@@ -101,15 +106,29 @@ class Trouble:
     # ---- The server
 
     async def _kill(self, rng: Random) -> None:
-        await self._server.kill()
-        for publisher, _ in self._publishers:
-            if rng.random() < 0.2:
-                publisher.die()
-        await self._start_again(rng)
+        async with self._restarting:
+            await self._server.kill()
+            if rng.random() < 0.3:
+                await self._kill_again(rng)
+            for publisher, _ in self._publishers:
+                if rng.random() < 0.2:
+                    publisher.die()
+            await self._start_again(rng)
+
+    async def _kill_again(self, rng: Random) -> None:
+        """A server that is killed while it starts, or as soon as it has."""
+        async with self._store_in_use:
+            self._clock.restart(time.time())
+            starting = asyncio.ensure_future(self._server.start())
+            await asyncio.sleep(rng.random() * _START)
+            await self._server.kill()
+            with contextlib.suppress(ServerFault):  # it did not get so far
+                await starting
 
     async def _term(self, rng: Random) -> None:
-        await self._server.stop()
-        await self._start_again(rng)
+        async with self._restarting:
+            await self._server.stop()
+            await self._start_again(rng)
 
     async def _start_again(self, rng: Random) -> None:
         await asyncio.sleep(rng.random() * _DOWN)
@@ -119,7 +138,9 @@ class Trouble:
 
     async def _fill_disk(self, rng: Random) -> None:
         del rng
-        with self._server.fill_disk():
+        with contextlib.ExitStack() as full:
+            async with self._restarting:  # it has to run
+                full.enter_context(self._server.fill_disk())
             await asyncio.sleep(self._plan.lasts)
 
     async def _lock_store(self, rng: Random) -> None:
@@ -139,20 +160,18 @@ class Trouble:
 
     async def _attack(self, rng: Random) -> None:
         victims = [device.name for device in self._devices]
-        running: set[asyncio.Task[None]] = set()
-        until = time.monotonic() + 2 * self._plan.lasts
-        number = 0
-        while time.monotonic() < until:
-            number += 1
-            intruder = Intruder(f"intruder-{number % 5}", rng, self._checker, victims)
-            task = asyncio.ensure_future(intruder.attack(self._server.address))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            if len(running) >= _OPEN_INTRUDERS:
-                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(rng.random() * 0.01)
-        if running:
-            await asyncio.wait(running)
+        room = asyncio.Semaphore(_OPEN_INTRUDERS)
+
+        async def attack(name: str) -> None:
+            async with room:
+                intruder = Intruder(name, rng, self._checker, victims)
+                await intruder.attack(self._server.address)
+
+        async with asyncio.TaskGroup() as attacks:
+            until = time.monotonic() + 2 * self._plan.lasts
+            while time.monotonic() < until:
+                attacks.create_task(attack(f"intruder-{rng.randrange(5)}"))
+                await asyncio.sleep(rng.random() * 0.01)
 
     async def _again_and_again(self, rng: Random, once: Callable[[FaultyDevice], None]) -> None:
         until = time.monotonic() + 2 * self._plan.lasts

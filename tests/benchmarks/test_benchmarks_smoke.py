@@ -17,6 +17,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import fleet  # noqa: E402 - the scripts' folder is no package
 import servers  # noqa: E402
+import sick  # noqa: E402
 import wire  # noqa: E402
 
 needs_mosquitto = pytest.mark.skipif(
@@ -153,3 +154,13 @@ def test_latency_accounts_for_every_item_and_device() -> None:
     assert broadcast["pushes"] == 40 * 5 * 2
     assert paced["pushes"] + paced["superseded"] == 30 * 5 * 2
     assert 0 < paced["p50_ms"] <= paced["p99_ms"] <= paced["worst_ms"]
+
+
+@pytest.mark.slow
+def test_isolation_measures_the_healthy_beside_every_sickness() -> None:
+    report = run("isolation.py", "--devices", "40", "--audience", "5", "--seconds", "0.3")
+    rows = {row["neighbours"]: row for row in report["rows"]}
+    assert set(rows) == {"undisturbed", *sick.Sick.KINDS}
+    assert all(row["harm"] > 0 for kind, row in rows.items() if kind != "undisturbed")
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] <= row["worst_ms"] for row in rows.values())
+    assert len(report["verdicts"]) == len(sick.Sick.KINDS)

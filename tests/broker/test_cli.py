@@ -13,11 +13,18 @@ import ssl
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgpack
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from broker.config_layers import example
 from broker.control import ControlClient, ControlError, ControlServer, NoServer
@@ -140,6 +147,7 @@ def test_help_lists_every_command(fleetfeed):
         "publish",
         "replay",
         "watch",
+        "status",
         "check-config",
         "device",
         "user",
@@ -152,6 +160,9 @@ def test_help_lists_every_command(fleetfeed):
     [
         ["--help"],
         ["serve", "--help"],
+        ["publish", "--help"],
+        ["watch", "--help"],
+        ["status", "--help"],
         ["device", "--help"],
         ["device", "import", "--help"],
         ["user", "add", "--help"],
@@ -450,7 +461,12 @@ def test_publish_to_a_name_that_is_none_ends_with_3(fleetfeed):
 
 def test_publish_refused_by_the_server_ends_with_1(fleetfeed, scripted):
     done = fleetfeed("publish", "news", "x", *scripted(code=5).address)
-    assert_fails(done, 1, "refused the connection (not authorized)", "--username")
+    assert_fails(done, 1, "refused the connection: this user or device is unknown", "--username")
+
+
+def test_publish_to_a_server_that_is_busy_ends_with_3(fleetfeed, scripted):
+    done = fleetfeed("publish", "news", "x", *scripted(code=3).address)
+    assert_fails(done, 3, "too busy", "try again in a minute")
 
 
 def test_publish_unacknowledged_ends_with_1_and_says_that_it_may_be_repeated(fleetfeed, scripted):
@@ -799,7 +815,15 @@ def test_watch_without_a_server_ends_with_3(fleetfeed, nowhere):
 def test_watch_of_a_device_that_a_closed_server_does_not_know_ends_with_1(tmp_path, fleetfeed):
     with serving(tmp_path, "--no-open") as (_, _, address):
         done = fleetfeed("watch", "kitchen", "--json", *address)
-    assert_fails(done, 1, "the server lets nobody watch kitchen")
+    assert_fails(done, 1, "refused the connection", "--username")
+
+
+def test_watch_ends_when_the_real_device_takes_its_place_again_and_again(fleetfeed, scripted):
+    """As seen from the client: each connection is lost soon after it was accepted."""
+    server = scripted(drop=9)
+    done = fleetfeed("watch", "kitchen", "--json", *server.address)
+    assert_fails(done, 1, "another client may use the id kitchen")
+    assert len(server.connects) == 3
 
 
 def test_a_device_added_while_no_server_runs_is_let_in_by_the_next_one(tmp_path, fleetfeed):
@@ -813,6 +837,229 @@ def test_a_device_added_while_no_server_runs_is_let_in_by_the_next_one(tmp_path,
     assert listed.stdout == b"kitchen\n"
     assert fleetfeed("device", "remove", "kitchen").stdout == b"removed kitchen\n"
     assert fleetfeed("device", "list").stdout == b""
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Make the files of an authority, of servers and of clients; gives their directory."""
+    directory = tmp_path_factory.mktemp("keys")
+    authority, other = trustme.CA(), trustme.CA()
+    issued = {
+        "server": authority.issue_cert("127.0.0.1"),
+        "elsewhere": authority.issue_cert("feed.example.com"),
+        "old": authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) - timedelta(days=1)),
+        "kitchen": authority.issue_cert(common_name="kitchen"),
+        "stranger": other.issue_cert(common_name="kitchen"),
+    }
+    for name, certificate in issued.items():
+        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        key = certificate.private_key_pem.bytes()
+        (directory / f"{name}.pem").write_bytes(chain)
+        (directory / f"{name}.key").write_bytes(key)
+        (directory / f"{name}.both").write_bytes(key + chain)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    return directory
+
+
+@contextlib.contextmanager
+def encrypted(directory, keys, *, name="server", certificate="none", mode="--open"):
+    """Run a server with both ports; gives how to reach the plaintext one and the encrypted one."""
+    env = {
+        "FLEETFEED_TLS__BIND": "127.0.0.1:0",
+        "FLEETFEED_TLS__CERTIFICATE": str(keys / f"{name}.pem"),
+        "FLEETFEED_TLS__KEY": str(keys / f"{name}.key"),
+        "FLEETFEED_TLS__CLIENT_CA": str(keys / "ca.pem"),
+        "FLEETFEED_TLS__CLIENT_CERTIFICATE": certificate,
+    }
+    with serving(directory, mode, env=env) as (_, line, plain):
+        port = line.partition(" with TLS")[0].rpartition(":")[2]
+        yield plain, ("--host", "127.0.0.1", "--port", port)
+
+
+def first_window(directory, *args):
+    """Watch until the first line; returns its payloads."""
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "broker", "watch", "kitchen", "--json", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=directory,
+        env=CLEAN,
+    )
+    line = watching.stdout.readline()
+    watching.terminate()
+    assert watching.communicate(timeout=30) == (b"", b"")
+    return [item["payload"] for item in json.loads(line)["window"]]
+
+
+def test_publish_replay_and_watch_over_tls(fleetfeed, tmp_path, keys):
+    (tmp_path / "day.jsonl").write_text('{"channel": "news", "payload": "World"}')
+    trust = ("--ca", keys / "ca.pem")
+    with encrypted(tmp_path, keys) as (_, address):
+        assert fleetfeed("publish", "news", "Hello", *address, *trust).returncode == 0
+        assert fleetfeed("replay", "day.jsonl", *address, "--tls", *trust).returncode == 0
+        assert first_window(tmp_path, *address, *trust) == ["World", "Hello"]
+        counters = json.loads(fleetfeed("status", "--json").stdout)["counters"]
+    assert "tls_handshake_failed" not in counters["dropped"]
+
+
+def test_a_client_certificate_says_who_it_is(fleetfeed, tmp_path, keys):
+    fleetfeed("device", "add", "kitchen", "--no-secret", "--publish", "#", "--follow", "#")
+    trust = ("--ca", keys / "ca.pem")
+    pair = ("--cert", keys / "kitchen.pem", "--key", keys / "kitchen.key")
+    both = ("--cert", keys / "kitchen.both")
+    with encrypted(tmp_path, keys, certificate="required", mode="--no-open") as (_, address):
+        assert fleetfeed("publish", "news", "Hello", *address, *trust, *pair).returncode == 0
+        assert first_window(tmp_path, *address, *trust, *both) == ["Hello"]
+        other = fleetfeed("watch", "porch", "--json", *address, *trust, *both)
+        assert_fails(other, 1, "refused to let us read f/porch")
+        without = fleetfeed("watch", "kitchen", "--json", *address, *trust)
+        assert_fails(without, 1, "closed the connection before it answered", "--cert and --key")
+        stranger = ("--cert", keys / "stranger.both")
+        refused = fleetfeed("publish", "news", "x", *address, *trust, *stranger)
+        assert_fails(refused, 1, "does not accept the certificate of --cert")
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "trusted", "words"),
+    [
+        ("server", "publish news x", False, ["not from an authority that we trust", "with --ca"]),
+        ("server", "watch kitchen", False, ["not from an authority that we trust", "with --ca"]),
+        ("elsewhere", "watch kitchen", True, ["is for another name", "--host"]),
+        ("old", "publish news x", True, ["has expired or is not valid yet", "clock"]),
+    ],
+)
+def test_what_is_wrong_with_the_certificate_of_the_server_is_told_in_a_sentence(
+    fleetfeed, tmp_path, keys, name, command, trusted, words
+):
+    trust = ("--ca", keys / "ca.pem") if trusted else ("--tls",)
+    with encrypted(tmp_path, keys, name=name) as (_, address):
+        done = fleetfeed(*command.split(), *address, *trust)
+    assert_fails(done, 1, "no TLS connection to 127.0.0.1:", *words)
+
+
+def test_tls_on_the_plaintext_port_and_the_other_way_round_is_told(fleetfeed, tmp_path, keys):
+    with encrypted(tmp_path, keys) as (plain, address):
+        for command in (("publish", "news", "x"), ("watch", "kitchen", "--json")):
+            done = fleetfeed(*command, *plain, "--ca", keys / "ca.pem")
+            assert_fails(done, 1, "as a port without TLS does", "do without TLS")
+            done = fleetfeed(*command, *address)
+            assert_fails(done, 1, "closed the connection before it answered", "give --tls or --ca")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ca", "none.pem"], "--ca none.pem cannot be read: No such file"),
+        (["--ca", "server.key"], "--ca server.key holds no certificate in PEM form"),
+        (["--cert", "none.pem"], "--cert none.pem cannot be read"),
+        (["--cert", "server.pem", "--key", "none.key"], "--key none.key cannot be read"),
+        (["--cert", "server.pem"], "no certificate and key in PEM form"),
+        (["--cert", "server.pem", "--key", "old.key"], "is not the key of --cert server.pem"),
+        (["--cert", "server.pem", "--key", "locked.key"], "protected by a passphrase"),
+        (["--key", "server.key"], "--key needs --cert"),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_wrong_usage(
+    fleetfeed, keys, nowhere, tmp_path, options, words
+):
+    for file in keys.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    locked = load_pem_private_key((keys / "server.key").read_bytes(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"s3cret")
+    )
+    (tmp_path / "locked.key").write_bytes(locked)
+    assert_fails(fleetfeed("publish", "news", "x", *options, *nowhere), 2, words)
+
+
+@pytest.mark.parametrize(("options", "port"), [([], 1883), (["--tls"], 8883)])
+def test_the_port_is_that_of_mqtt_with_or_without_tls(fleetfeed, options, port):
+    done = fleetfeed("publish", "news", "x", "--host", "no.such.host.invalid", *options)
+    assert_fails(done, 3, f"no server answers at no.such.host.invalid:{port}")
+
+
+# status
+
+
+@pytest.fixture
+async def reporting(tmp_path, fleetfeed):
+    """Run `fleetfeed status` against a server that reports what a test wants."""
+    report = {
+        "host": "127.0.0.1",
+        "port": 1883,
+        "connections": 12,
+        "devices": {"total": 10_204, "with_row": 9, "subscribed": 8, "stalled": 0},
+        "items": 57,
+        "store": {"up": True, "pending": 0},
+        "engine": {"oversize": 3, "rebuilt": 0},
+        "counters": {
+            "connections": {"connected": 7, "opened": 1_234_567, "taken_over": 0},
+            "closed": {},
+            "dropped": {"publish_not_permitted": 1, "connect_refused_bad_credentials": 20},
+            "future": {"thing": 4},
+        },
+    }
+
+    async def status(_args):
+        return report
+
+    (tmp_path / "fleetfeed-data").mkdir()
+    server = ControlServer(tmp_path / "fleetfeed-data" / "control.sock", {"status": status})
+    await server.start()
+
+    async def run(*args, env=None):
+        return await asyncio.to_thread(fleetfeed, "status", *args, env=env)
+
+    run.report = report
+    yield run
+    await server.stop()
+
+
+async def test_status_shows_what_there_is_and_what_happened_but_no_zeros(reporting):
+    done = await reporting()
+    assert done.returncode == 0, done.stderr
+    assert [" ".join(line.split()) for line in done.stdout.decode().splitlines()] == [
+        "listening on 127.0.0.1:1883",
+        "connections 12",
+        "devices 10 204 known, 9 with a window, 8 subscribed",
+        "items 57",
+        "store up",
+        "",
+        "Since its start:",
+        "connections opened 1 234 567 of clients",
+        "connected 7",
+        "engine oversize 3 ranking",
+        "dropped connect_refused_bad_credentials 20 not carried out",
+        "publish_not_permitted 1",
+        "future thing 4",
+    ]
+
+
+async def test_status_fits_a_terminal_of_80_columns(reporting):
+    reporting.report["counters"]["dropped"]["connect_refused_certificate_of_another"] = 99_999
+    lines = (await reporting(env={"COLUMNS": "80"})).stdout.decode().splitlines()
+    assert len(lines) == 14
+    assert any("connect_refused_certificate_of_another" in line for line in lines)
+
+
+async def test_status_says_loudly_that_the_store_is_down(reporting):
+    reporting.report["store"] = {"up": False, "pending": 1_200}
+    words = [line.split() for line in (await reporting()).stdout.decode().splitlines()]
+    assert " ".join(words[4]) == "store DOWN: no item is acknowledged, 1 200 changes waiting"
+
+
+async def test_status_as_json_is_what_the_server_said(reporting):
+    assert json.loads((await reporting("--json")).stdout) == reporting.report
+
+
+def test_status_of_a_server_that_has_just_started_and_of_none(fleetfeed, tmp_path):
+    with serving(tmp_path):
+        done = fleetfeed("status")
+        assert done.stdout.decode().splitlines()[4].split() == ["store", "up"], done.stderr
+    done = fleetfeed("status")
+    assert_fails(done, 3, "no server runs on the data directory fleetfeed-data")
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ import os
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -147,7 +147,8 @@ class Author:
 
     def _come(self, client: str) -> Step:
         known = self._known[client]
-        clean = self._random.random() < 0.3
+        # A persistent session that takes itself over is in DIFFERENCES: it is about the will.
+        clean = self._random.random() < 0.3 or (known.here and not known.clean)
         if clean or known.clean:
             known.filters.clear()
         known.here, known.clean = True, clean
@@ -177,13 +178,25 @@ class Author:
         return Unfollow(client, topic_filter)
 
     def _tell(self, client: str) -> Step:
+        known, topic = self._known[client], self._random.choice(TOPICS)
         qos = self._random.randrange(3)
         retain = self._random.random() < 0.3
         payload = b"" if retain and self._random.random() < 0.3 else self._payload()
-        again = ""
-        if qos == 2:
-            again = self._random.choice(("", "twice", "" if self._known[client].clean else "back"))
-        return Tell(client, self._random.choice(TOPICS), payload, qos, retain, again)
+        again = self._random.choice(("", "twice", "back")) if qos == 2 else ""
+        if again == "back" and (known.clean or self._sees_the_order(client, topic)):
+            again = ""
+        return Tell(client, topic, payload, qos, retain, again)
+
+    def _sees_the_order(self, client: str, topic: str) -> bool:
+        """Whether anybody would see if the message or the will came first of one that comes back.
+
+        A message of QoS 2 may be delivered at PUBLISH or at PUBREL (4.3.3).
+        """
+        watched = any(
+            matches(each, "gone") for known in self._known.values() for each in known.filters
+        )
+        own = any(matches(each, topic) for each in self._known[client].filters)
+        return watched or own or topic == "gone"
 
     def _acknowledge(self, client: str) -> Step:
         return Acknowledge(client, self._hold())
@@ -211,7 +224,8 @@ class Got:
         answers: CONNACK and acknowledgements of what it said, in any order.
         retained: Messages that a subscription brought, in any order.
         messages: All others, in order: topic, payload, QoS, DUP.
-        releases: PUBRELs, by the message that they are about.
+        releases: PUBRELs, by the message that they are about. Their order is that of the PUBRECs
+            [MQTT-4.6.0-4], which `Actor` sees to.
         closed: The server closed its connection.
     """
 
@@ -228,6 +242,8 @@ class Actor:
 
     Attributes:
         pending: Packet ids and what each was, in order; None once PUBREL has come.
+        payloads: What the packet ids of this session were about.
+        received: Packet ids for which PUBREC was sent on this connection and PUBREL is due.
     """
 
     client: str
@@ -236,6 +252,7 @@ class Actor:
     hold: str = "none"
     pending: dict[int, Publish | None] = field(default_factory=dict)
     payloads: dict[int, bytes] = field(default_factory=dict)
+    received: deque[int] = field(default_factory=deque)
     got: list[Packet] = field(default_factory=list)
     closed: bool = False
     ids: int = 0
@@ -248,19 +265,25 @@ class Actor:
         assert self.peer is not None
         self.peer.send(*packets)
 
-    async def catch_up(self) -> int:
-        """Everything that the server has sent so far; how many acknowledgements were sent for it."""
+    async def ask(self, question: Packet, answer: Packet) -> int:
+        """Say something and read up to the answer; how many acknowledgements were sent meanwhile."""
         if self.peer is None:
             return 0
-        self.send(Pingreq())
+        self.send(question)
         answered = 0
-        while not isinstance(packet := await self.peer.read(), Pingresp):
+        while (packet := await self.peer.read()) != Pingresp():
             if packet is None:
                 self.peer, self.closed = None, True
                 break
             self.got.append(packet)
             answered += self._take(packet)
+            if packet == answer:
+                break
         return answered
+
+    async def catch_up(self) -> int:
+        """Read everything that the server has sent so far."""
+        return await self.ask(Pingreq(), Pingresp())
 
     def _take(self, packet: Packet) -> int:
         if isinstance(packet, Publish) and packet.qos:
@@ -270,6 +293,8 @@ class Actor:
             return self._answer(packet.packet_id)
         if isinstance(packet, Pubrel):
             assert packet.packet_id in self.payloads
+            if packet.packet_id in self.received:
+                assert packet.packet_id == self.received.popleft()
             self.pending[packet.packet_id] = None
             return self._answer(packet.packet_id)
         return 0
@@ -279,6 +304,7 @@ class Actor:
         if self.hold == "all" or (self.hold == "PUBCOMP" and publish is None):
             return 0
         if publish is not None and publish.qos == 2:
+            self.received.append(packet_id)
             self.send(Pubrec(packet_id))
         else:
             del self.pending[packet_id]
@@ -295,7 +321,7 @@ class Actor:
         publishes = [packet for packet in self.got if isinstance(packet, Publish)]
         messages = [(p.topic, p.payload, p.qos, p.dup) for p in publishes if not p.retain]
         retained = sorted((p.topic, p.payload, p.qos, p.dup) for p in publishes if p.retain)
-        releases = [self.payloads[p.packet_id] for p in self.got if isinstance(p, Pubrel)]
+        releases = sorted(self.payloads[p.packet_id] for p in self.got if isinstance(p, Pubrel))
         answers = sorted(repr(p) for p in self.got if not isinstance(p, (Publish, Pubrel)))
         got = Got(tuple(answers), tuple(retained), tuple(messages), tuple(releases), self.closed)
         self.got.clear()
@@ -310,11 +336,12 @@ class Stage:
         self._address = address
         self._name = name
         self._actors = {client: Actor(client) for client in CLIENTS}
+        self._peers: list[Peer] = []
         self._observer: Peer
 
     async def play(self, script: Sequence[Step]) -> list[dict[str, Got]]:
         """What each client got in each step."""
-        self._observer = await Peer.open(self._address)
+        self._observer = await self._open()
         await self._observer.greet(Connect(f"{self._name}-observer"))
         await self._observer.subscribe((self._topic("gone"), 0))
         try:
@@ -355,7 +382,7 @@ class Stage:
     async def _come(self, actor: Actor, step: Come) -> None:
         old, will = actor.peer, step.will
         assert will is not None
-        peer = await Peer.open(self._address)
+        peer = await self._open()
         will = replace(will, topic=self._topic(will.topic))
         connect = Connect(f"{self._name}-{actor.client}", step.clean, 600, will=will)
         connack = await peer.greet(connect)
@@ -363,6 +390,7 @@ class Stage:
             await self._taken_over(actor, old)
         if not connack.session_present:
             actor.payloads.clear()
+        actor.received.clear()
         actor.pending.clear()  # what is not acknowledged comes again
         actor.got.append(connack)
         actor.peer, actor.come, actor.hold = peer, step, step.hold
@@ -397,33 +425,41 @@ class Stage:
         publish = Publish(
             self._topic(step.topic), step.payload, step.qos, packet_id, retain=step.retain
         )
-        actor.send(publish)
-        if step.qos < 2:
-            return
-        await self._settle(actor)
+        if step.qos == 0:
+            actor.send(publish)
+        elif step.qos == 1:
+            await actor.ask(publish, Puback(packet_id))
+        else:
+            await self._tell_once(actor, step, publish)
+
+    async def _tell_once(self, actor: Actor, step: Tell, publish: Publish) -> None:
+        """QoS 2, in one of three ways that must come to the same."""
+        received = Pubrec(publish.packet_id)
+        await actor.ask(publish, received)
         if step.again == "twice":
-            actor.send(replace(publish, dup=True))
-            await self._settle(actor)
+            await actor.ask(replace(publish, dup=True), received)
         elif step.again == "back":
             await self._vanish(actor)
             assert actor.come is not None
-            await self._come(actor, replace(actor.come, clean=False))
-            await self._settle(actor)
-        actor.send(Pubrel(packet_id))
+            await self._come(actor, replace(actor.come, clean=False, hold=actor.hold))
+        await actor.ask(Pubrel(publish.packet_id), Pubcomp(publish.packet_id))
 
     async def _strike(self) -> None:
         """Leave nothing behind: no session, no retained message, no connection."""
-        for actor in self._actors.values():
+        for client, actor in self._actors.items():
             if actor.peer is not None:
                 await actor.peer.drop()
-            peer = await Peer.open(self._address)
-            await peer.greet(Connect(f"{self._name}-{actor.client}", clean_session=True))
-            for topic in TOPICS:
-                peer.send(Publish(self._topic(topic), b"", retain=True))
-            peer.send(Disconnect())
-            await peer.expect_end()
+            peer = await self._open()
+            await peer.greet(Connect(f"{self._name}-{client}", clean_session=True))
+            peer.send(*(Publish(self._topic(topic), b"", retain=True) for topic in TOPICS))
+            await peer.leave()
+        for peer in self._peers:
             await peer.drop()
-        await self._observer.drop()
+
+    async def _open(self) -> Peer:
+        peer = await Peer.open(self._address)
+        self._peers.append(peer)
+        return peer
 
     def _topic(self, topic: str) -> str:
         return f"{self._name}/{topic}"
@@ -480,6 +516,133 @@ def our_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     process = ServerProcess(tmp_path_factory.mktemp("ours") / "data").start()
     yield process.address
     process.close()
+
+
+# ---- Where they differ on purpose
+
+
+async def will_at_takeover(address: Address) -> list[bytes]:
+    """What somebody who watches sees when a persistent session takes itself over."""
+    async with connected(address, "watcher", "owner", "owner") as (watcher, first, second):
+        await watcher.greet(Connect("watcher"))
+        await watcher.subscribe(("last/words", 0))
+        await first.greet(Connect("owner", clean_session=False, will=Will("last/words", b"will")))
+        await second.greet(Connect("owner", clean_session=False))
+        await first.expect_end()
+        await second.publish("last/words", b"marker")
+        return await read_up_to(watcher, b"marker")
+
+
+async def overlap(address: Address) -> list[int]:
+    """The QoS of every copy that reaches two overlapping subscriptions of one client."""
+    async with connected(address, "one") as (one,):
+        await one.greet(Connect("one"))
+        await one.subscribe(("over/+", 2))
+        await one.subscribe(("over/lap", 0))
+        one.send(Publish("over/lap", b"", 2, 900), Pubrel(900), Pingreq())
+        copies = []
+        while not isinstance(packet := await one.read(), Pingresp):
+            copies += [packet.qos] if isinstance(packet, Publish) else []
+        return copies
+
+
+async def qos_2_before_pubrel(address: Address) -> list[bytes]:
+    """What a subscriber has while the publisher has not sent PUBREL."""
+    async with connected(address, "reader", "writer") as (reader, writer):
+        await reader.greet(Connect("reader"))
+        await reader.subscribe(("early", 0))
+        await writer.greet(Connect("writer"))
+        writer.send(Publish("early", b"early", 2, 1))
+        await writer.expect(Pubrec)
+        await writer.publish("early", b"marker")
+        return await read_up_to(reader, b"marker")
+
+
+async def qos_0_behind_a_full_window(address: Address) -> list[bytes]:
+    """What passes a subscriber who has acknowledged none of twenty messages."""
+    async with connected(address, "lazy", "writer") as (lazy, writer):
+        await lazy.greet(Connect("lazy"))
+        await lazy.subscribe(("window/#", 1))
+        await writer.greet(Connect("writer"))
+        for number in range(21):
+            await writer.publish("window/q1", b"%d" % number)
+        writer.send(Publish("window/q0", b"passes"), Pingreq())
+        await writer.expect(Pingresp)
+        lazy.send(Pingreq())
+        seen = []
+        while not isinstance(packet := await lazy.read(), Pingresp):
+            assert isinstance(packet, Publish)
+            seen.append(packet.payload)
+        return seen[20:]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What each server does, and why ours does it otherwise."""
+
+    probe: Callable[[Address], Awaitable[object]]
+    ours: object
+    theirs: object
+    reason: str
+
+
+DIFFERENCES = (
+    Difference(
+        will_at_takeover,
+        ours=[b"will"],
+        theirs=[],
+        reason="The old connection was closed without DISCONNECT: the will is due [MQTT-3.1.2-8].",
+    ),
+    Difference(
+        overlap,
+        ours=[2],
+        theirs=[0],
+        reason="One copy has the highest QoS of all that match [MQTT-3.3.5-1].",
+    ),
+    Difference(
+        qos_2_before_pubrel,
+        ours=[b"early"],
+        theirs=[],
+        reason="A message may be delivered at PUBLISH or at PUBREL (4.3.3, method B or A).",
+    ),
+    Difference(
+        qos_0_behind_a_full_window,
+        ours=[],
+        theirs=[b"passes"],
+        reason="Messages of one publisher leave in the order in which they came, whatever their QoS.",
+    ),
+)
+
+
+@asynccontextmanager
+async def connected(address: Address, *names: str) -> AsyncIterator[tuple[Peer, ...]]:
+    """As many connections; afterwards the sessions of these clients are gone."""
+    peers = [await Peer.open(address) for _ in names]
+    try:
+        yield tuple(peers)
+    finally:
+        for peer, name in zip(peers, names, strict=True):
+            await peer.drop()
+            last = await Peer.open(address)
+            await last.greet(Connect(name, clean_session=True))
+            await last.leave()
+            await last.drop()
+
+
+async def read_up_to(peer: Peer, marker: bytes) -> list[bytes]:
+    """The payloads that come before `marker`."""
+    seen: list[bytes] = []
+    while (payload := (await peer.expect(Publish)).payload) != marker:
+        seen.append(payload)
+    return seen
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda one: one.probe.__name__)
+async def test_a_known_difference_is_as_the_table_says(
+    mosquitto_address: Address, our_address: Address, difference: Difference
+) -> None:
+    assert await difference.probe(our_address) == difference.ours, difference.reason
+    assert await difference.probe(mosquitto_address) == difference.theirs
 
 
 # ---- Comparing

@@ -239,6 +239,16 @@ async def test_an_address_that_guesses_is_held_back_but_its_devices_are_not(serv
     assert (await greeted(served, "kitchen", True, 60, "kitchen", secret.encode())).code == 0
 
 
+async def test_five_hundred_refused_logins_leave_nothing_behind(serve: Serve) -> None:
+    served = await serve(open=False, auth__login_failures=0)
+    add(served, "kitchen")
+    for clean in (True, False) * 250:
+        assert (await greeted(served, "kitchen", clean, 60, "kitchen", b"wrong")).code == 4
+    await eventually(lambda: served.server.lane.connections, lambda count: count == 0)
+    assert not served.server.lane.sessions
+    assert served.count("dropped", "connect_refused_bad_credentials") == 500
+
+
 # ---- Whose session it is
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from devices.frames import Hello, HelloOptions, encode_up
@@ -24,7 +25,7 @@ from devices.packets import (
     Will,
     encode,
 )
-from tests.broker.support import Peer, Target
+from tests.broker.support import Peer, Served, Target
 
 FEED_SETTINGS: dict[str, Any] = {
     # A resumed session that asks for nothing is answered without delay.
@@ -33,6 +34,9 @@ FEED_SETTINGS: dict[str, Any] = {
     # Low priority at QoS 0, normal at 1, high at 2, so that a test chooses what it gets.
     "feed.qos_by_priority": (0, 1, 2, 2),
 }
+
+Serve = Callable[..., Awaitable[Served]]
+"""The fixture `serve`: settings by name, `__` for the dot."""
 
 _numbers = itertools.count(1)
 
@@ -131,9 +135,7 @@ class Part(ABC):
         assert connack.code == 0
         return peer, connack
 
-    async def subscriber(
-        self, name: str = "kitchen", *, qos: int = 1, clean: bool = True
-    ) -> Peer:
+    async def subscriber(self, name: str = "kitchen", *, qos: int = 1, clean: bool = True) -> Peer:
         """A client that has subscribed, and has taken what there was at that moment."""
         peer, _ = await self.connect(name, clean=clean)
         await self.subscribe(peer, name, qos=qos)

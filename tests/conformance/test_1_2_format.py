@@ -139,7 +139,16 @@ async def test_mqtt_2_2_2_1_pubrel_of_the_server_has_its_flags(part: Part) -> No
         b"\xc8\0",
         b"\xe1\0",
     ],
-    ids=["PUBACK", "PUBREC", "PUBREL", "PUBCOMP", "SUBSCRIBE", "UNSUBSCRIBE", "PINGREQ", "DISCONNECT"],
+    ids=[
+        "PUBACK",
+        "PUBREC",
+        "PUBREL",
+        "PUBCOMP",
+        "SUBSCRIBE",
+        "UNSUBSCRIBE",
+        "PINGREQ",
+        "DISCONNECT",
+    ],
 )
 async def test_mqtt_2_2_2_2_wrong_flags_close_the_connection(server: Target, data: bytes) -> None:
     peer = await server.connect("flags")
@@ -241,4 +250,3 @@ async def test_mqtt_2_3_1_7_suback_and_unsuback_carry_the_id_of_their_request(pa
         assert (await peer.expect(Suback)).packet_id == packet_id
         peer.send(Unsubscribe(packet_id, (part.filter("kitchen"),)))
         assert await peer.expect(Unsuback) == Unsuback(packet_id)
-

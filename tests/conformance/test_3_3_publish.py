@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from devices.packets import Publish
-from tests.broker.support import Served, Target
-from tests.conformance.support import FeedPart, OtherPart, Part, acknowledge, field, packet, send
-
-Serve = Callable[..., Awaitable[Served]]
-
+from tests.broker.support import Target
+from tests.conformance.support import (
+    FeedPart,
+    OtherPart,
+    Part,
+    Serve,
+    acknowledge,
+    field,
+    packet,
+    send,
+)
 
 # ---- 3.3.1.1 DUP
 
@@ -79,6 +84,26 @@ async def test_mqtt_3_3_1_5_retain_on_an_item_changes_nothing(feed: FeedPart) ->
     later, _ = await feed.connect("later")
     await later.subscribe((feed.filter("later"), 1))
     assert not (await feed.receive(later, "an item")).retain
+
+
+async def test_mqtt_3_3_1_5_beyond_the_bound_a_message_is_passed_on_and_not_retained(
+    serve: Serve,
+) -> None:
+    """On purpose: retained messages stay for ever, so there is a most of them."""
+    served = await serve(topics__max_retained=1)
+    others = OtherPart(served)
+    peer, _ = await others.connect()
+    await peer.subscribe((others.below("#"), 1))
+    publisher = await served.connect("")
+    for room in ("hall", "attic"):
+        topic = others.below(room)
+        await send(publisher, Publish(topic, room.encode(), 1, 7, retain=True))
+        await others.receive(peer, room)
+    assert served.count("dropped", "retained_full") == 1
+    later, _ = await others.connect("later")
+    await later.subscribe((others.below("+"), 1))
+    assert (await others.receive(later, "hall")).retain
+    await others.expect_nothing(later, "attic")
 
 
 async def test_mqtt_3_3_1_6_a_new_subscription_gets_the_last_retained_message_of_each_topic(

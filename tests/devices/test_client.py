@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
-from devices.client import FeedClient, FeedClientError, _Pauses
+from devices.client import FeedClient, FeedClientError, RefusedError
 from devices.frames import (
     Ack,
     BadUp,
@@ -162,8 +162,12 @@ class CountedPauses:
         self.begun.release()
         return 0.0
 
-    def succeeded(self) -> None:
+    def refused(self) -> None:
         pass
+
+    def lost(self, lasted: float) -> int:
+        del lasted
+        return 0
 
 
 @pytest.fixture
@@ -508,18 +512,6 @@ def test_after_every_lost_connection_the_client_pauses(server: Server, make: Mak
     server.accept().admit()
 
 
-def test_pauses_double_up_to_the_longest_and_are_shortened_by_up_to_half() -> None:
-    pauses = _Pauses(1.0, 10.0)
-    for longest in (1.0, 2.0, 4.0, 8.0, 10.0, 10.0):
-        assert longest / 2 <= pauses.next() <= longest
-    pauses.succeeded()
-    assert pauses.next() <= 1.0
-
-
-def test_pauses_of_two_clients_differ() -> None:
-    assert _Pauses(1.0, 10.0).next() != _Pauses(1.0, 10.0).next()
-
-
 def test_each_connection_draws_another_c(server: Server, make: Make) -> None:
     make().start()
     drawn = set()
@@ -532,18 +524,122 @@ def test_each_connection_draws_another_c(server: Server, make: Make) -> None:
     assert len(drawn) == 3
 
 
-def test_a_refused_connection_is_reported_and_tried_again(
+def refuse(peer: Peer, code: int) -> float:
+    """Answer CONNECT with this code and close, as a server does; returns when."""
+    peer.read(Connect)
+    peer.send(Connack(session_present=False, code=code))
+    refused_at = time.monotonic()
+    peer.close()
+    return refused_at
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (2, "client id"),
+        (4, "user name, password or token is wrong"),
+        (5, "unknown, revoked, without credentials"),
+    ],
+)
+def test_a_refusal_is_reported_and_the_next_try_comes_after_the_longest_pause(
+    server: Server, make: Make, errors: queue.Queue[Exception], code: int, words: str
+) -> None:
+    make(password="s3cret", reconnect_after=0.001, reconnect_at_most=0.4).start()
+    for _ in range(2):
+        refused_at = refuse(server.accept(), code)
+        error = errors.get(timeout=PATIENCE)
+        assert isinstance(error, RefusedError)
+        assert error.code == code
+        assert words in str(error)
+        assert "s3cret" not in str(error)
+    again = server.accept()
+    assert time.monotonic() - refused_at >= 0.2  # the longest, shortened by half at most
+    again.admit()
+    assert errors.empty()
+
+
+def test_a_server_that_is_only_busy_is_not_left_alone_for_the_longest_pause(
     server: Server, make: Make, errors: queue.Queue[Exception]
 ) -> None:
-    client = make(password="wrong")
-    client.start()
-    for _ in range(2):
+    make(reconnect_after=0.001, reconnect_at_most=3_600).start()
+    refuse(server.accept(), 3)
+    server.accept().admit()
+    error = errors.get(timeout=PATIENCE)
+    assert isinstance(error, RefusedError)
+    assert error.code == 3
+
+
+def test_a_server_that_hangs_up_instead_of_answering_is_reported(
+    server: Server, make: Make, errors: queue.Queue[Exception]
+) -> None:
+    make().start()
+    peer = server.accept()
+    peer.read(Connect)
+    peer.close()
+    error = errors.get(timeout=PATIENCE)
+    assert isinstance(error, RefusedError)
+    assert error.code is None
+    assert "before it answered" in str(error)
+    server.accept().admit()
+
+
+def test_connections_that_are_lost_soon_after_they_were_accepted_are_reported_once(
+    server: Server, make: Make, errors: queue.Queue[Exception]
+) -> None:
+    """As where two clients with one id throw each other out: 3.1.1 has no word for it."""
+    make(reconnect_after=0.001, reconnect_at_most=30.0).start()
+    for lost in range(5):
         peer = server.accept()
-        peer.read(Connect)
-        peer.send(Connack(session_present=False, code=5))
-        assert "refused" in str(errors.get(timeout=PATIENCE))
+        assert errors.qsize() == (lost > 2)
+        peer.admit()
         peer.close()
     server.accept().admit()
+    assert "another client may use the id kitchen" in str(errors.get_nowait())
+    assert errors.empty()
+
+
+def test_connections_that_lasted_are_no_reason_to_worry(
+    server: Server, make: Make, errors: queue.Queue[Exception]
+) -> None:
+    """Against a longest pause so short that every connection lasts."""
+    make(reconnect_after=0.0, reconnect_at_most=0.0).start()
+    for _ in range(5):
+        peer = server.accept()
+        peer.admit()
+        peer.close()
+    server.accept().admit()
+    assert errors.empty()
+
+
+def test_an_application_may_give_up_when_it_is_refused(server: Server, make: Make) -> None:
+    given_up = threading.Event()
+
+    def give_up(error: Exception) -> None:
+        assert isinstance(error, RefusedError)
+        client.stop()
+        given_up.set()
+
+    before = threading.active_count()
+    client = make(on_error=give_up, reconnect_at_most=60.0)
+    client.start()
+    refuse(server.accept(), 5)
+    assert given_up.wait(PATIENCE)
+    assert not client.wait_for_change(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, threading.enumerate()
+
+
+def test_a_client_that_pauses_after_a_refusal_can_be_stopped(
+    server: Server, make: Make, errors: queue.Queue[Exception]
+) -> None:
+    client = make(reconnect_after=3_600.0, reconnect_at_most=3_600.0)
+    client.start()
+    refuse(server.accept(), 5)
+    errors.get(timeout=PATIENCE)
+    began = time.monotonic()
+    client.stop()
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_a_refused_subscription_is_reported(

@@ -19,6 +19,7 @@ from devices.packets import (
     Pubrel,
     Suback,
     Subscribe,
+    Unsubscribe,
     Will,
     encode,
 )
@@ -190,12 +191,12 @@ async def test_a_persistent_session_keeps_what_comes_while_it_is_away(served: Se
     await listener.subscribe(("home", 1), ("zero", 0))
     await listener.leave()
     speaker = await served.connect("speaker")
-    for number in range(3):
+    for number in range(20):
         await speaker.publish("home", b"%d" % number)
     await speaker.publish("zero", b"not kept")
     again = await served.peer()
     assert await again.greet(Connect("listener", clean_session=False)) == Connack(True, 0)
-    for number in range(3):
+    for number in range(20):
         publish = await expect_message(again, "home", b"%d" % number)
         assert not publish.dup
         assert not publish.retain
@@ -219,6 +220,55 @@ async def test_what_was_not_acknowledged_comes_again_with_its_identifier(served:
     await again.leave()
     third = await served.connect("listener", clean=False)
     await third.ping()
+
+
+async def test_a_publisher_that_comes_back_with_pubrel_alone_has_published_once(
+    served: Served,
+) -> None:
+    listener = await served.connect("listener")
+    await listener.subscribe(("home", 2))
+    speaker = await served.connect("speaker", clean=False)
+    speaker.send(Publish("home", b"once", 2, 5))
+    assert await speaker.expect(Pubrec) == Pubrec(5)
+    await speaker.drop()
+    again = await served.connect("speaker", clean=False)
+    again.send(Publish("home", b"once", 2, 5, dup=True))
+    assert await again.expect(Pubrec) == Pubrec(5)
+    await again.drop()
+    last = await served.connect("speaker", clean=False)
+    last.send(Pubrel(5))
+    assert await last.expect(Pubcomp) == Pubcomp(5)
+    await receive_once(listener, "home", b"once")
+    await listener.ping()
+
+
+async def test_others_may_subscribe_meanwhile_and_nothing_acknowledged_is_lost(
+    either: Target,
+) -> None:
+    listener, speaker = await either.connect("listener"), await either.connect("speaker")
+    restless = await either.connect("restless")
+    await listener.subscribe(("home/#", 1))
+    speaker.send(*(Publish(f"home/{n % 7}", b"%d" % n, 1, n + 1) for n in range(300)))
+    for number in range(300):
+        name = f"home/+/{number}"
+        restless.send(Subscribe(1, ((name, 1), ("home/3", 0))), Unsubscribe(2, (name,)))
+    for number in range(300):
+        assert await speaker.expect(Puback) == Puback(number + 1)
+        await expect_message(listener, f"home/{number % 7}", b"%d" % number)
+
+
+async def test_messages_of_several_publishers_keep_their_order(either: Target) -> None:
+    listener = await either.connect("listener")
+    await listener.subscribe(("home/+", 1))
+    speakers = [await either.connect(f"speaker{n}") for n in range(4)]
+    for number, speaker in enumerate(speakers):
+        speaker.send(*(Publish(f"home/{number}", b"%d" % n, 1, n + 1) for n in range(200)))
+    seen: dict[str, list[int]] = {}
+    for _ in range(800):
+        publish = await listener.expect(Publish)
+        listener.send(Puback(publish.packet_id))
+        seen.setdefault(publish.topic, []).append(int(publish.payload))
+    assert list(seen.values()) == [list(range(200))] * 4
 
 
 async def test_a_window_full_of_unacknowledged_messages_holds_the_others_back(serve: Serve) -> None:

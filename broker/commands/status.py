@@ -1,0 +1,117 @@
+"""`fleetfeed status`: how a running server is, and what happened since it started."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from broker.commands import shell
+from broker.commands.shell import Code, Failure
+
+# The groups in the order in which a message passes them, losses last. They and the counts in them are
+# called as in the server: documentation and JSON use the same names.
+_GROUPS = {
+    "connections": "of clients",
+    "items": "from publishers",
+    "up": "from devices",
+    "frames": "to devices",
+    "topics": "all other topics",
+    "engine": "ranking",
+    "rejected": "refused items",
+    "dropped": "not carried out",
+    "closed": "by the server",
+}
+_DEVICES = {
+    "total": "known",
+    "with_row": "with a window",
+    "subscribed": "subscribed",
+    "stalled": "stalled",
+}
+_LOSSES = frozenset({"rejected", "dropped", "closed"})
+
+
+def status(
+    *,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.AsJson = False,
+) -> None:
+    """Show how the running server is: what it has now, and each count since its start that is not 0."""
+    result = _ask(data, config)
+    if as_json:
+        shell.print_json(result)
+        return
+    _print_present(result)
+    _print_counts({**result["counters"], "engine": result["engine"]})
+
+
+def _ask(data: Path | None, config: Path | None) -> dict[str, Any]:
+    from broker.control import (  # noqa: PLC0415 - asyncio is slow to import
+        SOCKET_NAME,
+        ControlClient,
+        ControlError,
+        NoServer,
+    )
+
+    directory = shell.configuration(config, data=data).data
+    try:
+        result: dict[str, Any] = ControlClient(directory / SOCKET_NAME).call("status")
+    except NoServer as error:
+        raise Failure(
+            f"no server runs on the data directory {directory}: start it, or give another with --data",
+            Code.UNREACHABLE,
+        ) from error
+    except ControlError as error:
+        raise Failure(str(error)) from error
+    return result
+
+
+def _print_present(result: Mapping[str, Any]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - only when something is printed
+    from rich.text import Text  # noqa: PLC0415 - likewise
+
+    devices, store = result["devices"], result["store"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("listening on", f"{result['host']}:{result['port']}")
+    table.add_row("connections", _number(result["connections"]))
+    parts = [f"{_number(devices[key])} {said}" for key, said in _DEVICES.items() if devices[key]]
+    table.add_row("devices", ", ".join(parts) or "0")
+    table.add_row("items", _number(result["items"]))
+    state = Text("up") if store["up"] else Text("DOWN: no item is acknowledged", "bold red")
+    if store["pending"]:
+        state.append(f", {_number(store['pending'])} changes waiting")
+    table.add_row("store", state)
+    shell.console().print(table)
+
+
+def _print_counts(counters: Mapping[str, Mapping[str, int]]) -> None:
+    """Print the counts by group, the largest of each first; groups that this command does not know last."""
+    from rich.table import Table  # noqa: PLC0415 - only when something is printed
+    from rich.text import Text  # noqa: PLC0415 - likewise
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for group in (*_GROUPS, *sorted(counters.keys() - _GROUPS)):
+        counts = counters.get(group, {})
+        name, meaning = group, _GROUPS.get(group, "")
+        style = "yellow" if group in _LOSSES else ""
+        for each, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            if count:
+                table.add_row(
+                    Text(name, style), each, Text(_number(count), style), Text(meaning, "dim")
+                )
+                name = meaning = ""
+    typer.echo(
+        "\nSince its start:" if table.row_count else "\nNothing has happened since its start."
+    )
+    if table.row_count:
+        shell.console().print(table)
+
+
+def _number(count: int) -> str:
+    """Write a count with a space between thousands, as the documentation does."""
+    return f"{count:,}".replace(",", " ")
