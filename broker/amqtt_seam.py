@@ -49,7 +49,8 @@ logger = logging.getLogger(__name__)
 LISTENER = "default"
 """The listener under whose name the bridge is connected; amqtt requires this one."""
 
-_CLIENT_ID = "fleetfeed-bridge"
+_AGAIN = 1.0
+"""Seconds until the bridge connects anew to an amqtt that has let it go."""
 _MAX_WAITING = 10_000
 """Messages on their way to clients of amqtt's own listeners."""
 
@@ -87,17 +88,18 @@ class Bridge:
         self._exchange.outward = None
         self._reader.feed_data(encode(Disconnect()))
         self._reader.feed_eof()
-        for task in self._tasks[1:]:
+        _, late = await asyncio.wait(self._tasks[:1], timeout=_AGAIN)
+        for task in (*late, *self._tasks[1:]):
             task.cancel()
-        await asyncio.wait(self._tasks, timeout=1)
 
     # ---- From amqtt
 
     def is_admitted(self, session: Session) -> bool:
         """Whether this session of amqtt is the bridge's own."""
         # Not by its id, under which anybody may come by another listener of amqtt's.
-        return isinstance(session.password, str) and secrets.compare_digest(
-            session.password, self._token
+        password = session.password
+        return isinstance(password, str) and secrets.compare_digest(
+            password.encode(), self._token.encode()
         )
 
     def received(self, message: ApplicationMessage) -> None:
@@ -109,16 +111,23 @@ class Bridge:
         )
 
     async def _listen(self) -> None:
-        """A client of amqtt that subscribes to what amqtt's plugins publish."""
-        connect = Connect(_CLIENT_ID, username=_CLIENT_ID, password=self._token.encode())
-        self._reader.feed_data(encode(connect))
-        self._reader.feed_data(encode(Subscribe(1, (("$SYS/#", 0),))))
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await self._broker.external_connected(
-                StreamReaderAdapter(self._reader), _Writer(self._published), LISTENER
-            )
-        if not self._stopping:
-            logger.warning("amqtt has let the bridge go: what its plugins publish does not arrive")
+        """A client of amqtt that subscribes to what amqtt's plugins publish, for as long as we run.
+
+        Under an id that nobody can guess: whoever came to a listener of amqtt's with the same one would
+        take its place.
+        """
+        while not self._stopping:
+            name = f"fleetfeed-bridge-{secrets.token_hex(16)}"
+            self._reader = asyncio.StreamReader()
+            self._reader.feed_data(encode(Connect(name, True, 0, name, self._token.encode())))
+            self._reader.feed_data(encode(Subscribe(1, (("$SYS/#", 0),))))
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                await self._broker.external_connected(
+                    StreamReaderAdapter(self._reader), _Writer(self._published), LISTENER
+                )
+            if not self._stopping:
+                logger.warning("amqtt has let the bridge go; it comes back in %g s", _AGAIN)
+                await asyncio.sleep(_AGAIN)
 
     def _published(self, packet: Publish) -> None:
         # Whatever else amqtt sends a client that has just connected is not for `$SYS`.

@@ -25,6 +25,7 @@ from broker.config_sections import (
     is_loopback,
     split_bind,
 )
+from devices.topics import futility
 
 __all__ = [
     "OFF",
@@ -108,6 +109,15 @@ class Config(BaseSettings):
     def _check_ports(self) -> Self:
         if self.bind == OFF and self.tls.bind is None:
             raise ValueError("with bind = 'off', tls.bind is needed: there would be no port at all")
+        return self
+
+    @model_validator(mode="after")
+    def _check_topics(self) -> Self:
+        for name, filters in (("read", self.topics.read), ("write", self.topics.write)):
+            for each in filters or ():
+                reason = futility(each, self.feed.prefix)
+                if reason is not None:
+                    raise ValueError(f"{each!r} in topics.{name} would give nothing: {reason}")
         return self
 
     @property

@@ -364,14 +364,14 @@ class TopicSettings(_Section):
     )
     max_queued: int = Field(
         default=1_000,
-        ge=0,
+        ge=1,
         le=1_000_000,
         description="Messages that wait for one client, connected or not; further ones are dropped "
         "and counted.",
     )
     max_queued_bytes: int = Field(
         default=1_048_576,
-        ge=0,
+        ge=1_024,
         le=1_073_741_824,
         description="Bytes of the messages that wait for one client.",
     )

@@ -70,6 +70,7 @@ class Positions:
 
     Args:
         feed: The settings of the feed.
+        session_expiry: Seconds that a persistent session outlives its connection.
         roster: The devices.
         registry: What hellos change.
         engine: Their feeds.
@@ -85,6 +86,7 @@ class Positions:
         self,
         *,
         feed: FeedSettings,
+        session_expiry: float,
         roster: Roster,
         registry: Registry,
         engine: Engine,
@@ -96,6 +98,7 @@ class Positions:
         bar: Callable[[Live, int], None],
     ) -> None:
         self._feed = feed
+        self._session_expiry = session_expiry
         self._roster = roster
         self._registry = registry
         self._engine = engine
@@ -134,7 +137,13 @@ class Positions:
             return True
         if profile is None or profile.subscribed is None:
             return False
-        return profile.session is not None or live is not None
+        if live is None and profile.session is not None:
+            # Of before a restart, or away for so long that it has no row any more.
+            if profile.seen + self._session_expiry >= self._now():
+                return True
+            profile.session = None
+            self._end_subscription(profile)
+        return live is not None
 
     def discard_session(self, connection: Connection) -> None:
         """The client asks for a new session: its old one ends [MQTT-3.1.2-6]."""
@@ -147,11 +156,25 @@ class Positions:
 
     def session_over(self, session: Session) -> None:
         """A persistent session has expired: so has its subscription to the feed."""
-        user, client_id = session.key
-        profile = self._registry.get(client_id)
-        own = user in {"", client_id}
-        if own and profile is not None and profile.subscribed is not None:
+        profile = self.device_of(session)
+        if profile is not None and profile.subscribed is not None:
             self._end_subscription(profile)
+
+    def session_revoked(self, session: Session) -> None:
+        """The operator has ended a session: its next CONNECT is told so."""
+        profile = self.device_of(session)
+        if profile is None:
+            return
+        profile.session = None
+        live = self._roster.get(profile.device)
+        if live is not None:
+            live.session_ended = True
+            self._roster.ledger(live).forget_inflight(live.seat.row)
+
+    def device_of(self, session: Session) -> Profile | None:
+        """The device whose session this is, if it is one's."""
+        user, client_id = session.key
+        return self._registry.get(client_id) if user in {"", client_id} else None
 
     def connected(self, connection: Connection) -> None:
         """The client has its CONNACK: a persistent session gets what is unacknowledged again."""
@@ -162,7 +185,6 @@ class Positions:
         if live is None:
             return
         live.qos = profile.subscribed
-        connection.subscribed = True
         now = self._loop.time()
         live.due = now + self._feed.hello_wait
         self._silent.pop(profile.device, None)
@@ -212,7 +234,6 @@ class Positions:
             self._counters.dropped["unknown_device"] += 1
             return REFUSED
         live.qos = qos
-        connection.subscribed = True
         assert connection.connect is not None
         if not connection.connect.clean_session and live.profile.subscribed != qos:
             live.profile.subscribed = qos
@@ -232,7 +253,6 @@ class Positions:
         if live is None:
             return
         live.qos = live.position = None
-        connection.subscribed = False
         self._roster.ledger(live).detach(live.seat.row)
         if live.profile.subscribed is not None:
             self._end_subscription(live.profile)

@@ -29,6 +29,7 @@ class Profiles:
         self._store = store
         self._wake = wake
         self._unsaved: dict[str, list[Callable[[], None]]] = {}
+        self._dropped: set[str] = set()
 
     @property
     def waiting(self) -> bool:
@@ -42,13 +43,27 @@ class Profiles:
             waiting.append(then)
         self._wake()
 
+    def drop(self, device: str) -> None:
+        """Has the store forget a device with the next flush, and everything that it dismissed.
+
+        A profile that is saved under the same id afterwards is a new device's: it is stored as well,
+        and inherits nothing.
+        """
+        self._dropped.add(device)
+        self._unsaved.setdefault(device, [])
+        self._wake()
+
     def flush(self) -> None:
         """Hands the store all profiles that wait."""
         unsaved, self._unsaved = self._unsaved, {}
+        dropped, self._dropped = self._dropped, set()
         ops: list[Op] = []
         for device in unsaved:
             profile = self._registry.get(device)
-            ops.append(DropDevice(device) if profile is None else PutDevice(device, profile.pack()))
+            if profile is None or device in dropped:
+                ops.append(DropDevice(device))
+            if profile is not None:
+                ops.append(PutDevice(device, profile.pack()))
 
         def durable(future: asyncio.Future[None]) -> None:
             if future.cancelled() or future.exception() is not None:

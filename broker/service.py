@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 _SLICE = 0.008
 """Seconds that one turn of work may take before the loop gets its turn."""
 
+_BATCH = 500
+"""Items that one turn of work gives to the engine."""
+
 _TIMER = 0.25
 _WATCH = 1.0
 
@@ -106,6 +109,7 @@ class Service:
         self.sending = Sending(self.roster.shelves, engine, counters)
         self.positions = Positions(
             feed=config.feed,
+            session_expiry=config.limits.session_expiry,
             roster=self.roster,
             registry=registry,
             engine=engine,
@@ -139,10 +143,10 @@ class Service:
         await self.lane.stop()
         self.sending.take_acks()
         for live in self.roster:
-            self.roster.pack(live)
+            self._pack(live)
         for session in self.lane.sessions.values():
-            # What else it subscribed to ends here, so the whole session is new when it comes back.
-            if session.filters and (profile := self.registry.get(session.key[1])) is not None:
+            # What it holds beside its feed ends here, so all of it is new when it comes back.
+            if session.holds_state and (profile := self.positions.device_of(session)) is not None:
                 profile.session = None
                 self.profiles.save(profile)
         for profile in self.registry:
@@ -240,15 +244,15 @@ class Service:
         if self.profiles.waiting:
             self.profiles.flush()
         if self._durable:
-            records, self._durable = self._durable, []
-            self._publish_records(records)
+            self._publish_records(self._durable[:_BATCH])
+            del self._durable[:_BATCH]
         now = self.now()
         while self.engine.busy and self._loop.time() < until:
             for change in self.engine.step(now):
                 self.sending.push(change.shelf, change.rows)
         if self.positions.waiting:
             self.positions.settle_all()
-        if self.engine.busy or self.positions.waiting:
+        if self._durable or self.engine.busy or self.positions.waiting:
             self._schedule()
         else:
             self.sending.forms.forget_ended()
@@ -274,6 +278,10 @@ class Service:
     def session_over(self, session: Session) -> None:
         """A persistent session has expired."""
         self.positions.session_over(session)
+
+    def session_revoked(self, session: Session) -> None:
+        """The operator has ended a session."""
+        self.positions.session_revoked(session)
 
     def subscribe(self, connection: Connection, qos: int) -> int:
         """Subscribes the connection's device to its frames; the SUBACK code."""
@@ -389,18 +397,19 @@ class Service:
         await self._saved(profile)
         self._follow(profile)
 
-    async def revoked(self, profile: Profile) -> None:
-        """Stores a profile that may not connect any more, and ends its connections and sessions."""
-        self.lane.forget(profile.device, "revoked")
-        await self._saved(profile)
+    async def ended(self, profile: Profile, reason: str) -> None:
+        """Ends the connections and sessions of a profile for this reason, and stores it."""
+        self.lane.forget(profile.device, reason)
+        await self.changed(profile)
 
     async def removed(self, profile: Profile) -> None:
         """Forgets a device: its connections and sessions, its row, its dismissals."""
-        self.lane.forget(profile.device, "device_removed")
+        self.lane.forget(profile.device, "device_removed", keep_will=False)
         live = self.roster.get(profile.device)
         if live is not None:
             self.roster.unseat(live)
         self.roster.forget_device(profile.device)
+        self.profiles.drop(profile.device)
         await self._saved(profile)
 
     async def _saved(self, profile: Profile) -> None:
@@ -485,11 +494,17 @@ class Service:
     def _watch(self, now: float) -> None:
         """Devices that wait, stall, or have been away for long."""
         for live in self.roster.away_since(now - self.config.feed.away_after):
-            self.roster.pack(live)
+            self._pack(live)
             self.roster.unseat(live)
         for shelf in self.roster.shelves:
             self._watch_acknowledgements(shelf, now)
             self.positions.renew_epochs(shelf)
+
+    def _pack(self, live: Live) -> None:
+        """Keeps a device's position, and when it was last here."""
+        away = 0.0 if live.connection is not None else self._loop.time() - live.away_since
+        live.profile.seen = int(self.now() - away)
+        self.roster.pack(live)
 
     def _watch_acknowledgements(self, shelf: Shelf, now: float) -> None:
         """Counts who has not acknowledged for long, and closes who has not for too long."""

@@ -323,7 +323,7 @@ class FeedClient:
     ) -> None:
         self._answered = True
         if reason.is_failure:
-            self._refused(connack_code(reason))
+            self._refused(connack_code(reason.value))
             return
         self._accepted_at = time.monotonic()
         # Inside our broker a hello that comes before SUBSCRIBE spares a needless snapshot. An outside

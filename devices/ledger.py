@@ -266,7 +266,8 @@ class Ledger(InFlight):
         if int(k.min()) != self.columns:
             moved |= self._from.take(k, axis=0)
         new = target.ravel().take(np.arange(0, target.size, self.columns) + rank)
-        return _all(moved) & (new != slots.EMPTY), rank
+        last = tip.ravel().take(np.arange(0, tip.size, self.columns) + k - 1)
+        return _all(moved) & (new != slots.EMPTY) & (new != last), rank
 
     def _push_puts(
         self,
@@ -305,7 +306,7 @@ class Ledger(InFlight):
         now: float,
     ) -> list[Batch]:
         """One put of one item for each row: booked for all together, encoded by length and form."""
-        qos = self._qos(state, slots.priority(slot))
+        qos = self._qos(state, self._priority_of_put(rows, state, slot))
         acked = qos > 0
         state["seq"] += 1
         state["base"] = state["seq"]
@@ -377,7 +378,14 @@ class Ledger(InFlight):
                 self.tails[at[index]] = frames[index][-length:]
         return Batch(rows, qos, frames, puts=len(rows), whole=lead is not None)
 
-    def _qos(self, state: Records, priority: int) -> NDArray[np.int8]:
+    def _priority_of_put(self, rows: Rows, state: Records, slot: int) -> NDArray[np.intp]:
+        """The highest priority in a put for each row: of what is put, and of what it pushes out."""
+        last = (rows * self.ring + state["head"]).astype(np.intp) * self.columns + state["k"] - 1
+        pushed_out = slots.priority(self.held.ravel().take(last)).astype(np.intp)
+        highest: NDArray[np.intp] = np.maximum(pushed_out, slots.priority(slot))
+        return highest
+
+    def _qos(self, state: Records, priority: int | NDArray[np.intp]) -> NDArray[np.int8]:
         """The QoS of the next frame of each row (PROTOCOL.md, delivery).
 
         The lowest of the subscription, the device's maximum and the policy; but never below what is
@@ -565,6 +573,7 @@ class Ledger(InFlight):
         backs = {(packet_id - entry[0]) % PACKET_IDS: entry for entry in resend}
         inflight = max(backs, default=-1) + 1
         self.inflight[row] = inflight
+        self.last_qos[row] = max((entry[1] for entry in resend), default=0)
         early = 0
         for back in range(inflight):
             at = self._at(row, back)

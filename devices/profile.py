@@ -25,7 +25,7 @@ EVERYTHING = ("#",)
 
 # Of the stored bytes; a new one for every change, with `unpack` reading the older ones too.
 _FORM = 2
-_FIELDS = {1: 14, 2: 17}  # after the form
+_FIELDS = {1: 14, 2: 18}  # after the form
 _SHARED = 1 << 14  # distinct values kept for sharing; where there are more, sharing saves little
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -87,6 +87,7 @@ class Profile:
             first used, which ends the old one.
         password: An encoded argon2 hash, for a password that somebody chose; None = it has none.
         revoked: Whether it is refused whatever it can prove.
+        seen: Unix seconds at which it was last connected when `session` was packed; 0 = never.
     """
 
     device: str
@@ -108,6 +109,7 @@ class Profile:
     next_hash: bytes | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     revoked: bool = False
+    seen: int = 0
 
     def effective_attrs(self) -> Attrs:
         """The attributes that an item's `where` is compared with: the operator's win."""
@@ -139,6 +141,7 @@ class Profile:
                 self.next_hash,
                 self.password,
                 self.revoked,
+                self.seen,
             )
         )
         return packed

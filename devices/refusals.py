@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import enum
 import ssl
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from paho.mqtt.reasoncodes import ReasonCode
 
 ACCEPTED = 0
 """The return code of CONNACK that lets a client in."""
@@ -25,13 +21,12 @@ _CODES = {
     4: "user name, password or token is wrong, or has expired",
     5: "this user or device is unknown, revoked, without credentials, or uses the client id of another",
 }
-# paho speaks of return codes by the codes of MQTT 5.
 _OF_MQTT_5 = {0x84: 1, 0x85: 2, 0x86: 4, 0x87: 5, 0x88: UNAVAILABLE}
 
 
-def connack_code(reason: ReasonCode) -> int:
-    """The return code of MQTT 3.1.1 behind what paho gives to `on_connect`; 0 = accepted."""
-    return _OF_MQTT_5.get(reason.value, reason.value)
+def connack_code(reason: int) -> int:
+    """The return code of MQTT 3.1.1 behind a reason code of MQTT 5, in which paho-mqtt speaks of both."""
+    return _OF_MQTT_5.get(reason, reason)
 
 
 def refusal(code: int) -> str:
@@ -58,10 +53,10 @@ _CERTIFICATE = {
     62: TlsFault.OTHER_NAME,
     64: TlsFault.OTHER_NAME,
 }
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
-_NO_AGREEMENT = frozenset(
-    {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
-)
+_REASONS = {
+    "WRONG_VERSION_NUMBER": TlsFault.NO_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.NO_AGREEMENT,
+}
 
 
 def tls_fault(error: BaseException | None) -> TlsFault | None:
@@ -77,8 +72,4 @@ def tls_fault(error: BaseException | None) -> TlsFault | None:
     if not isinstance(error, ssl.SSLError):
         return None
     reason = error.reason or ""
-    if reason in _NO_TLS:
-        return TlsFault.NO_TLS
-    if reason in _NO_AGREEMENT:
-        return TlsFault.NO_AGREEMENT
-    return TlsFault.REFUSED if "_ALERT_" in reason else TlsFault.OTHER
+    return _REASONS.get(reason, TlsFault.REFUSED if "_ALERT_" in reason else TlsFault.OTHER)

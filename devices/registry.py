@@ -26,6 +26,7 @@ from devices.profile import (
     shared_rights,
     valid_device_id,
 )
+from devices.topics import futility
 from devices.up_messages import (
     MAX_ATTR_BYTES,
     MAX_ATTRS,
@@ -145,10 +146,7 @@ class Registry:
             raise ValueError(f"not a device id (1 to 64 of [A-Za-z0-9_.:-]): {device!r}")
         if device in self._profiles:
             raise ValueError(f"device {device} exists already")
-        if follow is not None:
-            _check_filters(follow)
-        _check_attrs(operator_attrs)
-        _check_rights(rights)
+        self._check(follow, operator_attrs, rights)
         profile = Profile(
             device,
             self._default_follow if follow is None else shared_follow(tuple(follow)),
@@ -194,9 +192,29 @@ class Registry:
         """Replace what somebody may do. What it follows already stays: that is `set_follow`'s matter.
 
         Raises:
-            ValueError: A filter is not valid, or there are too many; nothing was changed.
+            ValueError: A filter is not valid or would give nothing, or there are too many; nothing was
+                changed.
         """
-        _check_rights(rights)
+        self._check_rights(rights)
+        profile.rights = shared_rights(rights)
+
+    def revise(
+        self,
+        profile: Profile,
+        *,
+        follow: Sequence[str] | None,
+        operator_attrs: Attrs,
+        rights: Rights,
+    ) -> None:
+        """Replace all that the operator says of a device, or nothing; without `follow`, that stays.
+
+        Raises:
+            ValueError: A filter or an attribute is not valid; nothing was changed.
+        """
+        self._check(follow, operator_attrs, rights)
+        if follow is not None:
+            profile.follow = shared_follow(tuple(follow))
+        profile.operator_attrs = shared_attrs(operator_attrs)
         profile.rights = shared_rights(rights)
 
     def apply_profile(self, profile: Profile, update: frames.Profile) -> Changed:
@@ -241,6 +259,25 @@ class Registry:
         profile.k, profile.budget, profile.max_qos, profile.agent, profile.clock = said
         k, budget_, qos, agent, clock = (a != b for a, b in zip(said, known, strict=True))
         return Changed(k=k, budget=budget_, qos=qos, agent=agent, clock=clock, refused=refused)
+
+    def _check(self, follow: Sequence[str] | None, attrs: Attrs, rights: Rights) -> None:
+        if follow is not None:
+            _check_filters(follow)
+        _check_attrs(attrs)
+        self._check_rights(rights)
+
+    def _check_rights(self, rights: Rights) -> None:
+        for channels in (rights.publish, rights.follow or ()):
+            _check_filters(channels)
+        for topics in (rights.read, rights.write):
+            if len(topics) > MAX_FILTERS:
+                raise ValueError(f"{len(topics)} filters; at most {MAX_FILTERS} are taken")
+            for text in topics:
+                if not valid_filter(text):
+                    raise ValueError(f"not a topic filter: {text!r}")
+                reason = futility(text, self._prefix)
+                if reason is not None:
+                    raise ValueError(f"{text!r} would give nothing: {reason}")
 
     def _described(self, attrs: Attrs, update: Attrs, refused: list[Refusal]) -> Attrs:
         described = dict(attrs)
@@ -343,17 +380,6 @@ def check_secret(secret: str | bytes, profile: Profile, key: bytes) -> Match | N
 def promote(profile: Profile) -> None:
     """Put the secret that was to follow in the place of the present one, which ends."""
     profile.secret_hash, profile.next_hash = profile.next_hash, None
-
-
-def _check_rights(rights: Rights) -> None:
-    for channels in (rights.publish, rights.follow or ()):
-        _check_filters(channels)
-    for topics in (rights.read, rights.write):
-        if len(topics) > MAX_FILTERS:
-            raise ValueError(f"{len(topics)} filters; at most {MAX_FILTERS} are taken")
-        for text in topics:
-            if not valid_filter(text):
-                raise ValueError(f"not a topic filter: {text!r}")
 
 
 def _check_filters(filters: Sequence[str]) -> None:

@@ -38,6 +38,11 @@ def slope(values: Sequence[float]) -> float:
     return median(slopes) if slopes else 0.0
 
 
+def growth(samples: Sequence[Memory]) -> float:
+    """Bytes that a round leaves behind; 0 where there are too few rounds to tell."""
+    return slope([sample.now for sample in samples]) if len(samples) >= ENOUGH else 0.0
+
+
 def memory_grows(
     samples: Sequence[Memory], *, most: int, per_round: int, devices: int
 ) -> list[Finding]:
@@ -55,13 +60,13 @@ def memory_grows(
         found.append(
             Finding("G5", f"the server took {_mib(peak)}, at most {_mib(most)} were allowed")
         )
-    growth = slope([sample.now for sample in samples])
-    if len(samples) >= ENOUGH and growth > per_round:
+    left = growth(samples)
+    if left > per_round:
         found.append(
             Finding(
                 "G5",
-                f"each round left {growth / 1024:.0f} KiB behind, "
-                f"{growth / devices / 1024:.1f} KiB for each of {devices} devices",
+                f"each round left {left / 1024:.0f} KiB behind, "
+                f"{left / devices / 1024:.1f} KiB for each of {devices} devices",
                 (" ".join(f"{sample.now / 2**20:.1f}" for sample in samples) + " MiB",),
             )
         )

@@ -29,7 +29,8 @@ from devices.replica import Received
 from simulator.facts import Content, Finding, History, Key, Publication, ServerClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from devices.frames import FeedItem, Frame
     from simulator.facts import DeviceAtRest, Window
@@ -60,6 +61,12 @@ class _Device:
     dismissed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     profiles: list[_Said] = field(default_factory=list)
+
+    @property
+    def last_profile(self) -> int | None:
+        """The place of the last profile that was acknowledged."""
+        places = [place for place, said in enumerate(self.profiles) if said.acknowledged]
+        return places[-1] if places else None
 
 
 @dataclass(slots=True)
@@ -125,20 +132,18 @@ class Checker:
 
         To publish one of them again must change nothing.
         """
-        high = self._clock.span(now).high + margin
         return [
             certain.content
             for history in self._histories.values()
             if (certain := history.certain) is not None
-            and certain.expires(self._clock, now).low > high
+            and certain.surely_lives(self._clock, now, margin)
         ]
 
     def may_end(self, n: int, now: float, margin: float) -> bool:
         """Whether an item may end within `margin` seconds."""
         key = self._names.get(n)
         certain = None if key is None else self._histories[key].certain
-        high = self._clock.span(now).high + margin
-        return certain is None or certain.expires(self._clock, now).low <= high
+        return certain is None or not certain.surely_lives(self._clock, now, margin)
 
     # ---- Devices
 
@@ -226,15 +231,18 @@ class Checker:
             Finding(
                 "G2",
                 f"{device.device} does not show its feed",
-                (f"shows {_short(device.shown)}", f"feed  {_short(device.feed or ())}")
-                + device.evidence,
+                (
+                    f"shows {_short(device.shown)}",
+                    f"feed  {_short(device.feed or ())}",
+                    *device.evidence,
+                ),
             )
             for device in devices
             if device.feed is not None and device.feed != device.shown
         ]
 
     def judge(
-        self, devices: Sequence[DeviceAtRest], now: float, barred: Set[tuple[str, int]]
+        self, devices: Sequence[DeviceAtRest], now: float, barred: AbstractSet[tuple[str, int]]
     ) -> list[Finding]:
         """What is wrong with these feeds now, as to G1, G3, G4 and what a feed may show.
 
@@ -249,13 +257,18 @@ class Checker:
         found = []
         for device in devices:
             if device.feed is None:
-                found.append(Finding("G2", f"the server does not know {device.device}"))
+                sentence = f"the server has no feed for {device.device}"
+                found.append(Finding("G2", sentence, device.evidence))
                 continue
             found += self._wrongly_shown(device, device.feed, live)
             found += self._profile_kept(device)
             kept_out = {n for name, n in barred if name == device.device}
             found += self._missing(device, device.feed, live, now, kept_out)
         return found
+
+    def poisoned(self, barred: AbstractSet[tuple[str, int]]) -> int:
+        """How many of the items that the server keeps out were not dismissed by their device."""
+        return sum(n not in self._devices[device].dismissed for device, n in barred)
 
     def settle(self, devices: Sequence[DeviceAtRest], now: float) -> None:
         """Remembers what these feeds prove: what has stood there, and which dismissals took effect."""
@@ -273,7 +286,7 @@ class Checker:
             }
             if len(shown) < device.k:
                 known.gone |= present
-            known.profiles[:-1] = []
+            del known.profiles[: known.last_profile or 0]
 
     def _live(self, now: float) -> dict[Key, _Live]:
         clock, present = self._clock, self._clock.span(now)
@@ -286,9 +299,7 @@ class Checker:
                 and each.expires(clock, now).high + _GRACE >= present.low
             )
             certain = history.certain
-            if certain is not None and (
-                certain.content.retract or certain.expires(clock, now).low <= present.high
-            ):
+            if certain is not None and not certain.surely_lives(clock, now):
                 certain = None
             if possible:
                 live[key] = _Live(possible, certain)
@@ -345,7 +356,7 @@ class Checker:
         feed: Window,
         live: Mapping[Key, _Live],
         now: float,
-        kept_out: Set[int],
+        kept_out: AbstractSet[int],
     ) -> Iterator[Finding]:
         """Items that should stand in a feed."""
         known = self._devices[device.device]
@@ -411,7 +422,7 @@ class Checker:
 
     def _profile_kept(self, device: DeviceAtRest) -> Iterator[Finding]:
         said = self._devices[device.device].profiles
-        last = max((place for place, one in enumerate(said) if one.acknowledged), default=None)
+        last = self._devices[device.device].last_profile
         if last is None:
             return
         follow = frozenset(device.follow)

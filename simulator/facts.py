@@ -149,7 +149,6 @@ class ServerClock:
 
     def restart(self, at: float) -> None:
         """A new process looks at the wall, and remembers nothing."""
-        self._pieces = [piece for piece in self._pieces if piece.start < at]
         self._add(_Piece(at, self._offset, self._offset, -inf, -inf))
 
     def span(self, since: float, until: float | None = None) -> Span:
@@ -214,6 +213,13 @@ class Publication:
         """When it ends on the server's clock, if the server has it (PROTOCOL: ttl counts from acceptance)."""
         accepted = clock.span(self.sent, now if self.acknowledged is None else self.acknowledged)
         return Span(ceil(accepted.low) + self.content.ttl, ceil(accepted.high) + self.content.ttl)
+
+    def surely_lives(self, clock: ServerClock, now: float, margin: float = 0.0) -> bool:
+        """Whether it is not over and will not be for `margin` seconds, if the server has it.
+
+        What was over once is gone, also if the clock went back since.
+        """
+        return self.expires(clock, now).low > clock.span(self.sent, now).high + margin
 
 
 @dataclass(slots=True)

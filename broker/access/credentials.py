@@ -1,7 +1,7 @@
 """Whom a CONNECT names, what would prove it, and what follows once it is proven.
 
-Pure decisions, in the order in which `door` takes them: `claim_of`, then the proof, then `objection` and
-`effective_rights`.
+Pure decisions, in the order in which `door` takes them: `claim_of`, then the proof, then `objection`,
+`device_of` and `RightsOfAll`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from broker.access.identity import MAX_NAME_BYTES
 from broker.access.tokens import looks_like_token
 from devices.profile import EVERYTHING, NO_RIGHTS, Rights, shared_rights, valid_device_id
 
@@ -34,14 +35,12 @@ class Attempt:
         connect: Its packet as sent; where it gave no client id, with the one that the server made up.
         assigned: Whether the client id was made up: it is nobody's device then.
         address: Where it comes from, without port.
-        encrypted: Whether it came by TLS.
         certificate: The name in its verified certificate, None without one.
     """
 
     connect: Connect
     assigned: bool
     address: str
-    encrypted: bool
     certificate: str | None
 
 
@@ -78,9 +77,14 @@ class Claim:
 def claim_of(attempt: Attempt, *, tokens: bool) -> Claim | Refused:
     """Read the claim from a CONNECT; `tokens` tells whether this server takes any.
 
-    A user name wins over the client id; an empty one counts as none.
+    A user name wins over the client id; an empty one counts as none. Names are kept with sessions and
+    compared for every client, so their length has a bound.
     """
     connect = attempt.connect
+    if _too_long(connect.client_id):
+        return Refused(IDENTIFIER_REJECTED, "client_id_too_long")
+    if _too_long(connect.username) or _too_long(attempt.certificate):
+        return Refused(BAD_CREDENTIALS, "user_name_too_long")
     if attempt.certificate is not None:
         if connect.username and connect.username != attempt.certificate:
             return Refused(NOT_AUTHORIZED, "certificate_of_another")
@@ -90,6 +94,10 @@ def claim_of(attempt: Attempt, *, tokens: bool) -> Claim | Refused:
         return Claim(name, Proof.NONE)
     is_token = tokens and looks_like_token(connect.password)
     return Claim(name, Proof.TOKEN if is_token else Proof.SECRET)
+
+
+def _too_long(name: str | None) -> bool:
+    return name is not None and len(name.encode()) > MAX_NAME_BYTES
 
 
 def has_credentials(profile: Profile | None) -> bool:

@@ -5,13 +5,16 @@ secret, or else a chosen password, proves the name that comes with it. A name th
 them always, and without open registration everybody needs some.
 
 Devices log in with generated secrets: one HMAC, on the event loop, so that a fleet that reconnects does
-not queue. Only chosen passwords are slow on purpose, and those go to threads.
+not queue. Only chosen passwords are slow on purpose, and those go to threads. What such a check found is
+no verdict yet: who is revoked, changed or removed meanwhile must not get in, so the verdict is given in
+the very step of the loop in which the client is let in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.access.credentials import (
@@ -36,11 +39,14 @@ from devices.registry import Match, check_secret, promote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from broker.config import Config
     from broker.counters import Counters
     from devices.profile import Profile
     from devices.registry import Registry
+
+    Verdict: TypeAlias = Identity | Refused
 
 __all__ = [
     "BAD_CREDENTIALS",
@@ -98,8 +104,13 @@ class Door:
         self._passwords_exist = False
         self._look_at = float("-inf")
 
-    def admit(self, attempt: Attempt) -> Identity | Refused | asyncio.Future[Identity | Refused]:
-        """Decide on a client; a future if it has sent a password that takes time to check."""
+    def admit(self, attempt: Attempt) -> Verdict | asyncio.Future[Callable[[], Verdict]]:
+        """Decide on a client.
+
+        Where it has sent a password that takes time to check, the answer is a future. What this brings
+        gives the verdict when it is called, as things stand by then: call it once, and let the client
+        in before anything else has its turn.
+        """
         claim = claim_of(attempt, tokens=self._tokens is not None)
         if isinstance(claim, Refused):
             return claim
@@ -119,23 +130,22 @@ class Door:
 
     # ---- The proofs
 
-    def _by_token(self, attempt: Attempt) -> Identity | Refused:
+    def _by_token(self, attempt: Attempt) -> Verdict:
         assert self._tokens is not None
         assert attempt.connect.password is not None
-        if not self._limits.charge(attempt.address, self._clock()):
+        if self._limits.exhausted(attempt.address, self._clock()):
             return _LIMITED
         try:
             token = self._tokens.verify(attempt.connect.password)
         except BadToken as error:
-            return Refused(BAD_CREDENTIALS, error.reason)
+            return self._failed(attempt, Refused(BAD_CREDENTIALS, error.reason))
         if attempt.connect.username and attempt.connect.username != token.user:
-            return Refused(BAD_CREDENTIALS, "token_of_another")
-        self._limits.give_back(attempt.address, self._clock())
+            return self._failed(attempt, Refused(BAD_CREDENTIALS, "token_of_another"))
         return self._proven(attempt, token.user, expires=token.expires)
 
     def _by_secret(
         self, attempt: Attempt, name: str
-    ) -> Identity | Refused | asyncio.Future[Identity | Refused]:
+    ) -> Verdict | asyncio.Future[Callable[[], Verdict]]:
         password = attempt.connect.password
         assert password is not None
         profile = self._registry.get(name)
@@ -146,7 +156,9 @@ class Door:
             # does its time from that to a wrong password. A device's wrong secret is answered sooner:
             # device ids are no secret, and must not cost a thread each time that a fleet has old ones.
             return (
-                self._by_password(attempt, None) if self._any_password() else self._failed(attempt)
+                self._by_password(attempt, None)
+                if self._any_password()
+                else self._wrong_secret(attempt)
             )
         match = check_secret(password, profile, self._key)
         if match is not None:
@@ -155,31 +167,33 @@ class Door:
                 self._promote(profile)
             return verdict
         return (
-            self._failed(attempt)
+            self._wrong_secret(attempt)
             if profile.password is None
             else self._by_password(attempt, profile)
         )
 
     def _by_password(
         self, attempt: Attempt, profile: Profile | None
-    ) -> Refused | asyncio.Future[Identity | Refused]:
+    ) -> Refused | asyncio.Future[Callable[[], Verdict]]:
         """Check a chosen password; without a profile, only for the time that it takes."""
         assert attempt.connect.password is not None
-        if not self._limits.charge(attempt.address, self._clock()):
+        if self._limits.exhausted(attempt.address, self._clock()):
             return _LIMITED
         encoded = None if profile is None else profile.password
         checking = self._passwords.check(encoded, attempt.connect.password)
         if checking is None:
-            self._limits.give_back(attempt.address, self._clock())
             return Refused(UNAVAILABLE, "login_busy")
-        verdict: asyncio.Future[Identity | Refused] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Callable[[], Verdict]] = asyncio.get_running_loop().create_future()
 
         def checked(done: asyncio.Future[bool]) -> None:
-            if not verdict.done():  # else the client has gone meanwhile
-                verdict.set_result(self._after_password(attempt, profile, encoded, done))
+            # Charged here, and so also to a client that did not wait for its answer.
+            if not done.cancelled() and not done.result():
+                self._failed(attempt)
+            if not answer.done():  # else the client has gone meanwhile
+                answer.set_result(partial(self._after_password, attempt, profile, encoded, done))
 
         checking.add_done_callback(checked)
-        return verdict
+        return answer
 
     def _after_password(
         self,
@@ -187,29 +201,26 @@ class Door:
         profile: Profile | None,
         encoded: str | None,
         done: asyncio.Future[bool],
-    ) -> Identity | Refused:
+    ) -> Verdict:
+        """The verdict of a check that is over, by what is in the registry now."""
         if done.cancelled():
             return Refused(UNAVAILABLE, "server_stopped")
         if profile is None or not done.result():
-            return _WRONG  # charged already
-        self._limits.give_back(attempt.address, self._clock())
-        # Much may have happened meanwhile.
-        if self._registry.get(profile.device) is not profile or profile.password != encoded:
             return _WRONG
+        if self._registry.get(profile.device) is not profile or profile.password != encoded:
+            return _WRONG  # removed or changed since the check began
         return self._proven(attempt, profile.device)
 
     # ---- The verdict
 
-    def _proven(
-        self, attempt: Attempt, user: str, *, expires: float | None = None
-    ) -> Identity | Refused:
+    def _proven(self, attempt: Attempt, user: str, *, expires: float | None = None) -> Verdict:
         """Let in a client that has proven to be `user`."""
         profile = self._registry.get(user)
         claimed = self._registry.get(attempt.connect.client_id)
         refused = objection(attempt, user, profile, claimed, opened=self._opened)
         return refused or self._identity(attempt, user, profile, expires)
 
-    def _unproven(self, attempt: Attempt, name: str) -> Identity | Refused:
+    def _unproven(self, attempt: Attempt, name: str) -> Verdict:
         """Let in a client that nobody vouches for, where registration is open."""
         profile = self._registry.get(name)
         if not self._opened or has_credentials(profile):
@@ -229,9 +240,20 @@ class Door:
             expires,
         )
 
-    def _failed(self, attempt: Attempt) -> Refused:
-        """Answer a wrong secret, which is checked whatever the limits say, as all others are."""
-        return _WRONG if self._limits.charge(attempt.address, self._clock()) else _LIMITED
+    def _wrong_secret(self, attempt: Attempt) -> Refused:
+        """Answer a wrong secret, which is checked whatever the limits say, as all others are.
+
+        What is answered as limited is not charged: a device that goes on with an old secret must not
+        put off for ever the passwords of those behind the same address.
+        """
+        if self._limits.exhausted(attempt.address, self._clock()):
+            return _LIMITED
+        return self._failed(attempt)
+
+    def _failed(self, attempt: Attempt, answer: Refused | None = None) -> Refused:
+        """Charge a failure; returns what to answer, `_WRONG` unless said."""
+        self._limits.charge(attempt.address, self._clock())
+        return answer or _WRONG
 
     def _promote(self, profile: Profile) -> None:
         promote(profile)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from devices.profile import Rights
 
+MAX_NAME_BYTES = 256
+"""Bytes of the longest client id and user name that are taken; a device's id has 64 at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

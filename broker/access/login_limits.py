@@ -16,9 +16,11 @@ MAX_ADDRESSES = 10_000
 class LoginLimits:
     """Failed logins, by address.
 
-    An attempt is charged before it is checked, so that many at one time count as well, and gets its
-    charge back when it succeeds. A success forgives nothing else: whoever owns one account could guess
-    at the others without end.
+    Only failures are charged, once they are known: many who come back at one time behind one address,
+    with the right passwords, owe nothing. Checks that began before the last failure was known may fail
+    too. They are charged like any other, so that guessing many at one time costs as much as guessing one
+    after another; the address then waits the longer. A success forgives nothing: whoever owns one account
+    could guess at the others without end.
 
     Args:
         failures: Failures that an address has at once; 0 = no limit.
@@ -33,28 +35,23 @@ class LoginLimits:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def charge(self, address: str, now: float) -> bool:
-        """Charge `address` with a failure at `now`, in seconds; False if it has none left."""
+    def exhausted(self, address: str, now: float) -> bool:
+        """Whether `address` has no failure left at `now`, in seconds."""
         if not self._depth:
-            return True
-        network = network_of(address)
-        full_at = max(self._full_at.get(network, now), now) + self._cost
-        # The tolerance is for the sum of many rounded costs.
-        if full_at - now > self._depth + 1e-6:
             return False
-        self._full_at[network] = full_at
+        full_at = self._full_at.get(network_of(address), now)
+        # The tolerance is for the sum of many rounded costs.
+        return max(full_at, now) + self._cost - now > self._depth + 1e-6
+
+    def charge(self, address: str, now: float) -> None:
+        """Charge `address` with a failure at `now`, also where it has none left."""
+        if not self._depth:
+            return
+        network = network_of(address)
+        self._full_at[network] = max(self._full_at.get(network, now), now) + self._cost
         self._full_at.move_to_end(network)
         if len(self._full_at) > MAX_ADDRESSES:
             self._full_at.popitem(last=False)
-        return True
-
-    def give_back(self, address: str, now: float) -> None:
-        """Return the last charge: the attempt was no failure."""
-        network = network_of(address)
-        if network in self._full_at:
-            self._full_at[network] -= self._cost
-            if self._full_at[network] <= now:
-                del self._full_at[network]  # those that never fail push nobody out of the table
 
 
 def network_of(address: str) -> str:

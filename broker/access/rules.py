@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 
 from devices.profile import EVERYTHING
 from devices.registry import covers
+from devices.topics import own_topics
 
 if TYPE_CHECKING:
     from broker.access.identity import Identity
 
 MAX_LEVELS = 128
-"""Levels of the longest topic or filter that is taken; each costs a step of every match."""
+"""Levels of the longest topic that is taken; each costs a step of every match."""
 
+MAX_FILTER_LEVELS = 32
+"""Levels of the longest filter over other topics: each costs memory for as long as it is subscribed."""
+
+MAX_FILTER_BYTES = 1_024
+"""Bytes of the longest one, likewise."""
 
 _SYS = ("$SYS/#",)
 
@@ -52,10 +58,8 @@ class Rules:
     """
 
     def __init__(self, *, prefix: str, refused: tuple[str, ...], others: bool) -> None:
-        self.items = f"{prefix}items/"
-        self.frames = f"{prefix}f/"
-        self.ups = f"{prefix}u/"
-        self._feed = (self.items, self.frames, self.ups)
+        self._feed = own_topics(prefix)
+        self.items, self.frames, self.ups = self._feed
         self._feed_parents = frozenset(name[:-1] for name in self._feed)
         self._refused = refused
         self._others = others
@@ -77,6 +81,11 @@ class Rules:
         """What subscribing to `topic_filter` means: FRAMES, OTHER or FORBIDDEN."""
         if identity.device is not None and topic_filter == self.frames + identity.device:
             return Topic.FRAMES
+        if (
+            topic_filter.count("/") >= MAX_FILTER_LEVELS
+            or len(topic_filter.encode()) > MAX_FILTER_BYTES
+        ):
+            return Topic.FORBIDDEN
         granted = identity.rights.read
         if topic_filter.startswith("$"):  # `$share/…` of MQTT 5 goes with the rest
             granted = _SYS if identity.rights.operator else ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
+from broker.access.identity import MAX_NAME_BYTES
 from broker.config_layers import InvalidConfig
 
 if TYPE_CHECKING:
@@ -96,11 +97,18 @@ class TokenVerifier:
                 leeway=self._leeway,
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
             )
+            return _token(claims, self._leeway)
         except jwt.ExpiredSignatureError:
             raise BadToken("token_expired") from None
-        except (jwt.PyJWTError, ValueError):
+        except Exception:  # noqa: BLE001 - a library parses what anybody may send: its failures are one
             raise BadToken("bad_token") from None
-        return Token(claims["sub"], int(claims["exp"]) + self._leeway)
+
+
+def _token(claims: dict[str, Any], leeway: float) -> Token:
+    user = claims["sub"]
+    if not 0 < len(user.encode()) <= MAX_NAME_BYTES:
+        raise ValueError("sub is no name")
+    return Token(user, int(claims["exp"]) + leeway)
 
 
 def read_key(file: Path) -> bytes:

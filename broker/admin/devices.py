@@ -20,8 +20,12 @@ class Keeper(Protocol):
     async def changed(self, profile: Profile) -> None:
         """Stores a profile and lets it take effect; returns when it is durable."""
 
-    async def revoked(self, profile: Profile) -> None:
-        """The same, and ends the connections that were let in on what it was before."""
+    async def ended(self, profile: Profile, reason: str) -> None:
+        """The same, and ends its connections and sessions, for this reason.
+
+        Reasons: `revoked`, `rights_changed`, `secret_rotated`, `password_changed`. Those who were let in
+        on what the profile was before must not stay.
+        """
 
     async def removed(self, profile: Profile) -> None:
         """The same for a profile that is in the registry no more, with all that is kept of it."""
@@ -69,7 +73,7 @@ class Devices:
             )
         except ValueError as error:
             raise ControlError(str(error)) from error
-        await self._keeper.changed(profile)
+        await settle(self._keeper, profile, why_to_prove(profile))
         return {"device": device, "secret": secret}
 
     async def show(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -100,15 +104,17 @@ class Devices:
         """Gives a device a new secret.
 
         The present one stays valid until the new one is first used, so that a device may be told at
-        leisure; with `now` it ends at once, and with it the connection.
+        leisure; with `now` it ends at once, and with it the connection. Beside a first secret there is
+        nothing that could stay valid: whoever is in without one has to come again.
         """
         profile = self._profile(args)
         device, now = profile.device, arguments.flag(args, "now")
         if profile.password is not None:
             raise ControlError(f"{device} has a password: use 'fleetfeed user password {device}'")
+        reason = "secret_rotated" if now or not credentials(profile) else None
         secret = new_secret()
         renew_secret(profile, hash_secret(secret, device, self._key), now=now)
-        await (self._keeper.revoked(profile) if now else self._keeper.changed(profile))
+        await settle(self._keeper, profile, reason)
         return {
             "device": device,
             "secret": secret,
@@ -119,7 +125,7 @@ class Devices:
         """Refuses a device from now on, and ends its connection; everything is kept."""
         profile = self._profile(args)
         profile.revoked = True
-        await self._keeper.revoked(profile)
+        await self._keeper.ended(profile, "revoked")
         return {"device": profile.device}
 
     async def restore(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +157,21 @@ class Devices:
         if profile is None:
             raise ControlError(f"there is no device {device!r}; 'fleetfeed device list' shows all")
         return profile
+
+
+async def settle(keeper: Keeper, profile: Profile, reason: str | None) -> None:
+    """Makes a change hold; with a reason, the connections that were let in before it end."""
+    await (keeper.changed(profile) if reason is None else keeper.ended(profile, reason))
+
+
+def why_to_prove(profile: Profile) -> str | None:
+    """Why connections under the name of a profile that was just added must end, if they must.
+
+    Where registration is open somebody may be in under that name already, and has proven nothing.
+    """
+    if not credentials(profile):
+        return None
+    return "secret_rotated" if profile.password is None else "password_changed"
 
 
 def renew_secret(profile: Profile, secret_hash: bytes, *, now: bool) -> None:

@@ -10,11 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from broker.admin import arguments
-from broker.admin.devices import renew_secret
+from broker.admin.devices import credentials, renew_secret, settle, why_to_prove
 from broker.admin.fleet_file import weakness_of
 from broker.control import ControlError
 from devices.profile import NO_ATTRS, Rights
-from devices.registry import Registry, hash_secret
+from devices.registry import hash_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from broker.admin.arguments import Handler
     from broker.admin.devices import Keeper
     from devices.profile import Profile
+    from devices.registry import Registry
 
 MAX_ROWS = 1_000
 """Rows of one batch."""
@@ -76,28 +77,24 @@ class Fleet:
     async def _take(self, rows: list[dict[str, Any]], *, update: bool) -> int:
         """Applies some rows in one go, then waits until they are durable; how many were new."""
         before = len(self._registry)
-        changed: list[Profile] = []
-        revoked: list[Profile] = []
+        taken: list[tuple[Profile, str | None]] = []  # and why connections end
         fault: ControlError | None = None
         for row in rows:
             try:
                 device = arguments.text(row, "device")
                 known = self._registry.get(device)
                 if known is None:
-                    changed.append(self._add(device, row))
-                elif not update:
-                    raise ControlError("it exists already; use --update")  # noqa: TRY301
-                elif self._change(known, row):
-                    revoked.append(known)
+                    new = self._add(device, row)
+                    taken.append((new, why_to_prove(new)))
+                elif update:
+                    taken.append((known, self._change(known, row)))
                 else:
-                    changed.append(known)
+                    raise ControlError("it exists already; use --update")  # noqa: TRY301
             except (ValueError, ControlError) as error:
                 fault = ControlError(f"device {row.get('device')!r}: {error}")
                 break
         added = len(self._registry) - before
-        await asyncio.gather(
-            *map(self._keeper.changed, changed), *map(self._keeper.revoked, revoked)
-        )
+        await asyncio.gather(*(settle(self._keeper, *each) for each in taken))
         if fault is not None:
             raise fault
         return added
@@ -112,26 +109,24 @@ class Fleet:
             rights=arguments.rights(row),
         )
 
-    def _change(self, profile: Profile, row: dict[str, Any]) -> bool:
-        """Whether connections that were let in on what the profile was before must end."""
-        follow = arguments.some_texts(row, "follow")
-        secret = _secret(row)
-        # Added to a registry of its own first, which checks it all before anything is changed.
-        wanted = Registry(open_mode=False, default_follow=()).add(
-            profile.device,
-            follow=profile.follow if follow is None else follow,
+    def _change(self, profile: Profile, row: dict[str, Any]) -> str | None:
+        """Why connections that were let in on what the profile was before must end, if they must."""
+        secret = _secret(row)  # what may be wrong comes first
+        proven, rights = bool(credentials(profile)), profile.rights
+        self._registry.revise(
+            profile,
+            follow=arguments.some_texts(row, "follow"),
             operator_attrs=_attributes(row, profile.operator_attrs),
-            rights=_rights(row, profile.rights),
+            rights=_rights(row, rights),
         )
-        ended = wanted.rights != profile.rights
-        profile.follow, profile.rights = wanted.follow, wanted.rights
-        profile.operator_attrs = wanted.operator_attrs
+        reason = "rights_changed" if profile.rights != rights else None
         if secret is not None:
             renew_secret(profile, hash_secret(secret, profile.device, self._key), now=False)
-        elif "secret" in row:
+            return reason if proven else "secret_rotated"
+        if "secret" in row:
             profile.secret_hash = profile.next_hash = None
-            ended = True
-        return ended
+            return "secret_rotated"
+        return reason
 
 
 def _secret(row: Mapping[str, Any]) -> str | None:

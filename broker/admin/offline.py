@@ -90,7 +90,7 @@ class _StoreKeeper:
     async def changed(self, profile: Profile) -> None:
         await self._store.submit((PutDevice(profile.device, profile.pack()),))
 
-    async def revoked(self, profile: Profile) -> None:
+    async def ended(self, profile: Profile, _reason: str) -> None:
         await self.changed(profile)
 
     async def removed(self, profile: Profile) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from broker.admin import arguments
-from broker.admin.devices import credentials, describe_rights
+from broker.admin.devices import credentials, describe_rights, settle, why_to_prove
 from broker.control import ControlError
 from devices.profile import NO_RIGHTS
 from devices.registry import hash_secret, new_secret
@@ -70,7 +70,7 @@ class Users:
             )
         except ValueError as error:
             raise ControlError(str(error)) from error
-        await self._keeper.changed(profile)
+        await settle(self._keeper, profile, why_to_prove(profile))
         return {"user": name, "secret": secret}
 
     async def password(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Users:
         profile = self._profile(args)
         password, secret, secret_hash = self._credential(profile.device, args)
         profile.password, profile.secret_hash, profile.next_hash = password, secret_hash, None
-        await self._keeper.revoked(profile)
+        await self._keeper.ended(profile, "password_changed")
         return {"user": profile.device, "secret": secret}
 
     async def rights(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Users:
             self._registry.set_rights(profile, rights)
         except ValueError as error:
             raise ControlError(str(error)) from error
-        await self._keeper.revoked(profile)
+        await self._keeper.ended(profile, "rights_changed")
         return _describe(profile)
 
     async def list(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from simulator.faults.server import DeviceState, ServerFault
 from simulator.faults.suite import run_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from simulator.facts import Window
 
@@ -292,7 +293,7 @@ class FaultServer:
             details={k: v for k, v in found.items() if k != "window"},
         )
 
-    def barred(self) -> Set[tuple[str, int]]:
+    def barred(self) -> AbstractSet[tuple[str, int]]:
         """What is kept out of which feed, as stored."""
         uri = f"file:{self._data / FILE}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as reader:

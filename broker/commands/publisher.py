@@ -80,7 +80,9 @@ def connected(server: Server) -> Iterator[Publisher]:
         if not answer.done():  # once let in, paho comes back by itself
             answer.set_result(code)
 
-    client.on_connect = lambda _client, _userdata, _flags, reason, _: answered(connack_code(reason))
+    client.on_connect = lambda _client, _userdata, _flags, reason, _: answered(
+        connack_code(reason.value)
+    )
     client.on_disconnect = lambda *_: answered(None)
     try:
         client.connect(server.host, server.port)

@@ -18,13 +18,13 @@ from broker.access.door import IDENTIFIER_REJECTED, NOT_AUTHORIZED, Attempt, Ref
 from broker.access.identity import Identity
 from broker.access.rules import Topic
 from broker.access.tls import certificate_name
+from broker.lane.intake import Intake
 from broker.lane.outbox import FIRST_ID, Message
 from devices.packets import (
     PINGRESP,
     REFUSED,
     Connack,
     Connect,
-    Decoder,
     Disconnect,
     MalformedPacket,
     Packet,
@@ -72,14 +72,14 @@ _LINGER = 10.0
 _ANSWER_OVERHEAD = 64
 """Bytes that an answer takes beside its own while it waits in the transport's queue."""
 
-_PIECE = 1024
-"""Bytes that are decoded between two looks at the clock."""
-
 _MUCH = 65_536
 """Bytes of one read that has hardly emptied the socket."""
 
 _TURN = 0.002
-"""Seconds of decoding after which a connection leaves the loop to the others."""
+"""Seconds of work after which a connection leaves the loop to the others."""
+
+MAX_FILTERS = 512
+"""Filters of one SUBSCRIBE that are looked at; those behind them are refused."""
 
 
 class Feed(Protocol):
@@ -128,15 +128,14 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
-        "_backlog",
-        "_decoder",
-        "_held",
-        "_kept",
+        "_halted",
+        "_intake",
         "_owed",
         "_reading",
         "_socket",
         "_tls",
         "_unread",
+        "_working",
         "ack_queue",
         "closed_for",
         "connect",
@@ -148,7 +147,6 @@ class Connection(asyncio.Protocol):
         "seen",
         "session",
         "silent_limit",
-        "subscribed",
         "transport",
         "will",
         "writing_paused",
@@ -164,7 +162,6 @@ class Connection(asyncio.Protocol):
         self.will: Will | None = None
         self.expires = float("inf")
         self.closed_for: str | None = None
-        self.subscribed = False
         self.writing_paused = False
         # The shelf's queue of PUBACKs and this device's row << 16, once it has a row.
         self.ack_queue: list[int] | None = None
@@ -173,11 +170,10 @@ class Connection(asyncio.Protocol):
         self.seen = lane.tick
         self.silent_limit = lane.connect_timeout
         self._asked = False  # CONNECT has come
-        self._held: list[Packet] = []  # what came behind it, while the door decides
-        self._decoder: Decoder | None = Decoder(role="server", max_packet=lane.max_packet)
-        self._backlog = b""  # what was read and has not had its turn yet
+        self._intake = Intake(lane.max_packet)
+        self._working = False  # the rest of what was read has its turn later
+        self._halted = False  # the transport was told to read no further for that
         self._unread = 0  # bytes that answers take while the client reads none
-        self._kept = 0  # bytes of a packet whose rest is still to come
         self._owed: deque[list[bytes]] = deque()
         self._reading = True
         self._socket = sock
@@ -204,8 +200,7 @@ class Connection(asyncio.Protocol):
             and data[1] == 2
             and data[2] < _OTHERS
             and (data[2] or data[3])
-            and not self._kept
-            and not self._backlog
+            and self._intake.idle
         ):
             # A PUBACK of a frame, what devices send most: to be worked off together with all others.
             if not queue:
@@ -213,62 +208,61 @@ class Connection(asyncio.Protocol):
             queue.append(self.row_key | data[2] << 8 | data[3])
             self.seen = self.lane.tick
             return
-        if self._backlog:
-            self._backlog += data  # had been on its way when reading was paused
-        elif len(data) <= _PIECE:
-            self._decode(data)
-        else:
-            self._backlog = data
+        self._intake.feed(data)
+        if not self._working:
             if len(data) >= _MUCH:
-                self.transport.pause_reading()  # there is more, which libuv would read at once
+                self._halt()  # there is more, which libuv would read at once
             self._work_off()
 
     def _work_off(self) -> None:
-        """Decodes what was read for a moment, and the rest after a pause as long.
+        """Carries out what was read, for a moment; the rest after a pause as long.
 
         Else a client that sends as fast as it can would have the loop for itself: a transport reads on
         as long as there is something. So it has half of the loop's time at the most.
         """
-        data, at = self._backlog, 0
-        began = now = perf_counter()
-        while at < len(data) and now - began < _TURN and self.closed_for is None:
-            self._decode(data[at : at + _PIECE])
-            at += _PIECE
-            now = perf_counter()
-        self._backlog = data[at:] if self.closed_for is None else b""
-        if self._backlog:
+        intake, began = self._intake, perf_counter()
+        while self.closed_for is None and not self._deciding:
+            packet = intake.next()
+            if packet is None:
+                if intake.broken is not None:
+                    self._on_malformed(intake.broken)
+                break
+            self.seen = self.lane.tick  # whole packets count, not bytes [MQTT-3.1.2-24]
+            self._dispatch(packet)
+            spent = perf_counter() - began
+            if spent > _TURN and intake.waiting:
+                self._working = True
+                self._halt()
+                asyncio.get_running_loop().call_later(spent, self._go_on)
+                return
+        self._read_on()
+
+    def _go_on(self) -> None:
+        self._working = False
+        self._work_off()
+
+    @property
+    def _deciding(self) -> bool:
+        """Whether the door is still deciding about this client."""
+        return self._asked and self.connect is None
+
+    def _halt(self) -> None:
+        if not self._halted:
+            self._halted = True
             self.transport.pause_reading()
-            asyncio.get_running_loop().call_later(now - began, self._work_off)
-        else:
-            self._read_on()
 
     def _read_on(self) -> None:
         """Reads again, unless there is a reason to wait."""
-        deciding = self._asked and self.connect is None
-        if self._reading and not deciding and not self._backlog and self.closed_for is None:
-            self.transport.resume_reading()
+        if self._halted and not self._deciding and not self._working and self.closed_for is None:
+            self._halted = False
+            if self._reading:
+                self.transport.resume_reading()
 
-    def _decode(self, data: bytes) -> None:
-        decoder = self._decoder
-        if decoder is None:
-            return
-        broken: MalformedPacket | None = None
-        try:
-            packets = decoder.feed(data)
-        except MalformedPacket as error:
-            packets, broken = error.packets, error
-        self._kept += len(data) - sum(len(raw) for _, raw in packets)
-        if packets:
-            self.seen = self.lane.tick  # whole packets count, not bytes [MQTT-3.1.2-24]
-        for packet, _ in packets:
-            if self.closed_for is not None:
-                return
-            self._dispatch(packet)
-        if broken is not None and self.closed_for is None:
-            if broken.reason is PacketError.BAD_PROTOCOL_LEVEL and self.connect is None:
-                self.transport.write(encode(Connack(False, 1)))
-            self.lane.log_malformed(self, broken)
-            self.close(f"malformed_{broken.reason.value}")
+    def _on_malformed(self, broken: MalformedPacket) -> None:
+        if broken.reason is PacketError.BAD_PROTOCOL_LEVEL and self.connect is None:
+            self.transport.write(encode(Connack(False, 1)))
+        self.lane.log_malformed(self, broken)
+        self.close(f"malformed_{broken.reason.value}")
 
     def eof_received(self) -> bool | None:
         """The client will send no more: the connection ends."""
@@ -289,7 +283,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         """The connection is gone."""
-        self._decoder = None
         if self.closed_for is None:
             self.closed_for = "lost"
         self.lane.lost(self)
@@ -305,13 +298,14 @@ class Connection(asyncio.Protocol):
         """
         if self.closed_for is not None:
             return
-        self.pay()
         self.closed_for = reason
-        self._decoder = None
         if not keep_will:
             self.will = None
         if reason not in {"disconnect", "lost"}:
             self.lane.counters.closed[reason] += 1
+        due = self._take_due()
+        if due:
+            self.transport.write(due)
         self.lane.ending(self)
         self.transport.close()
         self.seen, self.silent_limit = self.lane.tick, _LINGER
@@ -326,14 +320,16 @@ class Connection(asyncio.Protocol):
         """Reads no further; TCP slows the client down."""
         if self._reading and self.closed_for is None:
             self._reading = False
-            self.transport.pause_reading()
+            if not self._halted:
+                self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Reads again."""
         if not self._reading and self.closed_for is None and len(self._owed) <= MAX_OWED // 2:
             self._reading = True
             self.seen = self.lane.tick
-            self._read_on()
+            if not self._halted:
+                self.transport.resume_reading()
 
     def silent_too_long(self, now: float) -> bool:
         """Whether the client should have been heard by now; not if nobody listened."""
@@ -387,22 +383,26 @@ class Connection(asyncio.Protocol):
 
     def pay(self) -> None:
         """Writes the acknowledgements that are due, together."""
-        owed = self._owed
-        paid = []
-        while owed and owed[0][1]:
-            paid.append(owed.popleft()[1])
-        if paid and self.closed_for is None:
-            self._answer(b"".join(paid))
+        if self.closed_for is not None:
+            return
+        due = self._take_due()
+        if due:
+            self._answer(due)
             if not self._reading:
                 self.lane.resume(self)
+
+    def _take_due(self) -> bytes:
+        owed = self._owed
+        due = []
+        while owed and owed[0][1]:
+            due.append(owed.popleft()[1])
+        return b"".join(due)
 
     # ---- CONNECT
 
     def _dispatch(self, packet: Packet) -> None:
         if self.connect is not None:
             self._HANDLERS[type(packet)](self, packet)
-        elif self._asked:
-            self._held.append(packet)
         elif isinstance(packet, Connect):
             self._asked = True
             self._on_connect(packet)
@@ -421,29 +421,25 @@ class Connection(asyncio.Protocol):
             packet,
             assigned=assigned,
             address=self.peer[0],
-            encrypted=self._tls is not None,
             certificate=certificate_name(self._tls) if self._tls is not None else None,
         )
         verdict = self.lane.door.admit(attempt)
         if isinstance(verdict, asyncio.Future):
-            # What the client sends meanwhile waits in its socket, but for what has been read already.
-            self.transport.pause_reading()
+            # What the client sends meanwhile waits.
+            self._halt()
             verdict.add_done_callback(lambda done: self._decided(packet, done))
         else:
             self._admit(packet, verdict)
 
-    def _decided(self, packet: Connect, verdict: asyncio.Future[Identity | Refused]) -> None:
-        """The door has its answer: what came behind CONNECT has its turn."""
-        if self.closed_for is not None or verdict.cancelled():
+    def _decided(
+        self, packet: Connect, done: asyncio.Future[Callable[[], Identity | Refused]]
+    ) -> None:
+        """The password was checked. Who the client is now, is asked in the step that lets it in."""
+        if self.closed_for is not None or done.cancelled():
             return
         self.seen = self.lane.tick
-        self._admit(packet, verdict.result())
-        self._read_on()
-        held, self._held = self._held, []
-        for each in held:
-            if self._decoder is None:
-                return  # closed meanwhile
-            self._dispatch(each)
+        self._admit(packet, done.result()())
+        self._work_off()
 
     def _admit(self, packet: Connect, verdict: Identity | Refused) -> None:
         """Opens or refuses the session; everything about it happens in one step."""
@@ -546,7 +542,7 @@ class Connection(asyncio.Protocol):
 
     def _on_pubrec(self, packet: Pubrec) -> None:
         assert self.session is not None
-        # Whatever the id, PUBREL is the answer [MQTT-4.3.3-1]; only what is in flight is noted.
+        # Whatever the id, PUBREL is the answer [MQTT-4.3.3-1].
         if packet.packet_id >= FIRST_ID:
             self.lane.exchange.received(self.session, packet.packet_id)
         elif len(self.session.releasing) < MAX_RECEIVED:
@@ -564,11 +560,14 @@ class Connection(asyncio.Protocol):
     # ---- Subscriptions
 
     def _on_subscribe(self, packet: Subscribe) -> None:
-        # Messages may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do.
-        codes = tuple(self._subscribe(name, qos) for name, qos in packet.filters)
-        self._answer(encode(Suback(packet.packet_id, codes)))
         assert self.session is not None
-        for (name, _), code in zip(packet.filters, codes, strict=True):
+        filters = packet.filters
+        codes = [self._subscribe(name, qos) for name, qos in filters[:MAX_FILTERS]]
+        codes += [REFUSED] * (len(filters) - len(codes))
+        # Messages may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do.
+        self._answer(encode(Suback(packet.packet_id, tuple(codes))))
+        looked_at = zip(filters, codes[:MAX_FILTERS], strict=False)
+        for name, code in {name: code for (name, _), code in looked_at}.items():
             if code != REFUSED and name in self.session.filters:
                 self.lane.exchange.answer(self.session, name, code)
 

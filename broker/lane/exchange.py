@@ -5,11 +5,15 @@ subscription, once, at the lower of the QoS at which it was published and the hi
 (MQTT 3.1.1, 3.3.5, 4.3). Everything happens in one synchronous step, so a publisher's acknowledgement,
 which comes after it, says that the message stands in every session that must get it.
 
+What is retained for a new subscription follows in steps between which others have their turn, as fast
+as its client takes it.
+
 All of this lives in memory. After a restart sessions are new to their clients, and nothing is retained.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from broker.lane.outbox import Message, Outbox
@@ -23,6 +27,12 @@ if TYPE_CHECKING:
     from broker.config import TopicSettings
     from broker.counters import Counters
     from broker.lane.session import Session
+
+MAX_FILTER_COST = 524_288
+"""Bytes of memory that the filters of one session may take, by `_cost`."""
+
+_LOOKS = 256
+"""Retained messages that one step of an answer looks at."""
 
 
 class Exchange:
@@ -44,6 +54,7 @@ class Exchange:
         self._retained = Retained(
             max_messages=settings.max_retained, max_bytes=settings.max_retained_bytes
         )
+        self._answering: dict[Session, None] = {}
         self.outward: Callable[[Message, bool], None] | None = None
 
     # ---- Messages
@@ -59,19 +70,13 @@ class Exchange:
         self._counters.topics["published"] += 1
         if retain and not self._retained.put(message):
             self._counters.dropped["retained_full"] += 1
-        matched = self._filters.match(message.topic)
-        if len(matched) == 1:
-            granted = matched[0]
-        else:
-            granted = {}
-            for sessions in matched:
-                for session, qos in sessions.items():
-                    granted[session] = max(qos, granted.get(session, 0))  # [MQTT-3.3.5-1]
         plain: bytes | None = None
-        for session, most in granted.items():
+        for session, most in self._granted(message.topic).items():
             qos = min(most, message.qos)
-            if qos or session.outbox is None or session.outbox.waiting or not _writable(session):
-                self._deliver(session, message, qos)
+            outbox = session.outbox
+            assert outbox is not None
+            if qos or outbox.waiting or not _writable(session):
+                self._deliver(session, outbox, message, qos)
                 continue
             if plain is None:
                 plain = message.packet(0)
@@ -79,12 +84,21 @@ class Exchange:
             session.connection.transport.write(plain)
             self._counters.topics["delivered"] += 1
 
-    def _deliver(self, session: Session, message: Message, qos: int) -> None:
-        outbox = session.outbox
-        assert outbox is not None
+    def _granted(self, topic: str) -> dict[Session, int]:
+        """The sessions that a message on this topic is for, with the highest QoS granted to each."""
+        matched = self._filters.match(topic)
+        if len(matched) == 1:
+            return matched[0]
+        granted: dict[Session, int] = {}
+        for sessions in matched:
+            for session, qos in sessions.items():
+                granted[session] = max(qos, granted.get(session, 0))  # [MQTT-3.3.5-1]
+        return granted
+
+    def _deliver(self, session: Session, outbox: Outbox, message: Message, qos: int) -> None:
         if not qos and session.connection is None:
-            return  # QoS 0 is for those who are there
-        if outbox.add(message, qos):
+            self._counters.dropped["qos_0_away"] += 1
+        elif outbox.add(message, qos):
             self.pump(session)
         else:
             self._counters.dropped["outbox_full"] += 1
@@ -97,43 +111,72 @@ class Exchange:
         while not connection.writing_paused and connection.closed_for is None:
             packet = outbox.next()
             if packet is None:
-                return
+                break
             self._counters.topics["delivered"] += 1
             connection.transport.write(packet)
+        if session.answers and outbox.room > 0:
+            self._answer_soon(session)
+
+    # ---- What is retained
+
+    def answer(self, session: Session, topic_filter: str, qos: int) -> None:
+        """Begins to send what is retained for a subscription [MQTT-3.3.1-6], [MQTT-3.8.4-3]."""
+        session.answers[topic_filter] = self._retained.answer(topic_filter, qos)
+        self._answer_soon(session)
+
+    def _answer_soon(self, session: Session) -> None:
+        if session in self._answering:
+            return
+        if not self._answering:
+            asyncio.get_running_loop().call_soon(self._answer_some)
+        self._answering[session] = None
+
+    def _answer_some(self) -> None:
+        """One step for the session that has waited longest; the next has the next turn."""
+        if not self._answering:
+            return  # those that waited have ended
+        session = next(iter(self._answering))
+        del self._answering[session]
+        if self._answering:
+            asyncio.get_running_loop().call_soon(self._answer_some)
+        outbox = session.outbox
+        if outbox is None or session.connection is None or not session.answers:
+            return
+        answer = next(iter(session.answers.values()))
+        for _ in range(_LOOKS):
+            if answer.over or outbox.room <= 0:
+                break
+            message = answer.look()
+            if message is not None:
+                outbox.add(message, min(answer.qos, message.qos), retain=True)
+        if answer.over:
+            del session.answers[answer.topic_filter]
+        self.pump(session)
 
     # ---- Sessions
 
     def subscribe(self, session: Session, topic_filter: str, qos: int) -> int:
         """Subscribes a session to a valid filter; the SUBACK code."""
-        full = len(session.filters) >= self._settings.max_subscriptions
-        if full and topic_filter not in session.filters:
-            self._counters.dropped["too_many_subscriptions"] += 1
-            return REFUSED
+        if topic_filter not in session.filters:
+            cost = sum(map(_cost, session.filters)) + _cost(topic_filter)
+            if len(session.filters) >= self._settings.max_subscriptions or cost > MAX_FILTER_COST:
+                self._counters.dropped["too_many_subscriptions"] += 1
+                return REFUSED
         if session.outbox is None:
             session.outbox = Outbox(
                 window=self._settings.max_inflight,
                 max_messages=self._settings.max_queued,
                 max_bytes=self._settings.max_queued_bytes,
             )
-        elif session.outbox.waiting > self._settings.max_queued:
-            self._counters.dropped["subscribed_too_fast"] += 1
-            return REFUSED  # what the last subscription asked for is still on its way
         session.filters[topic_filter] = qos
         self._filters.add(topic_filter)[session] = qos  # [MQTT-3.8.4-3]
         return qos
-
-    def answer(self, session: Session, topic_filter: str, qos: int) -> None:
-        """Sends what is retained for a subscription, behind its SUBACK."""
-        assert session.outbox is not None
-        found = self._retained.match(topic_filter)
-        if found:
-            session.outbox.add_retained((each, min(qos, each.qos)) for each in found)
-            self.pump(session)
 
     def unsubscribe(self, session: Session, topic_filter: str) -> None:
         """Ends a subscription; what was sent or waits already stays (MQTT 3.1.1, 3.10.4)."""
         if session.filters.pop(topic_filter, None) is None:
             return
+        session.answers.pop(topic_filter, None)
         sessions = self._filters.get(topic_filter)
         assert sessions is not None
         del sessions[session]
@@ -151,13 +194,15 @@ class Exchange:
 
     def disconnected(self, session: Session) -> None:
         """A session has lost its connection and stays."""
-        if session.outbox is not None:
-            session.outbox.disconnected()
+        gone = session.outbox.disconnected() if session.outbox is not None else 0
+        if gone:
+            self._counters.dropped["qos_0_away"] += gone
 
     def end(self, session: Session) -> None:
         """A session is over."""
         for topic_filter in list(session.filters):
             self.unsubscribe(session, topic_filter)
+        self._answering.pop(session, None)
         if session.outbox is not None and len(session.outbox):
             self._counters.dropped["session_ended"] += len(session.outbox)
         session.outbox = None
@@ -178,6 +223,11 @@ class Exchange:
         """PUBCOMP."""
         if session.outbox is not None and session.outbox.completed(packet_id):
             self.pump(session)
+
+
+def _cost(topic_filter: str) -> int:
+    """About the bytes that a filter takes in memory: each level is a node of the trie."""
+    return len(topic_filter) + 400 * (1 + topic_filter.count("/"))
 
 
 def _writable(session: Session) -> bool:

@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from broker.access.rules import Topic
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
     from broker.access.door import Door
+    from broker.access.identity import Identity
     from broker.access.rules import Rules
     from broker.config import LimitSettings
     from broker.counters import Counters
@@ -33,6 +35,11 @@ _BUCKETS = 10
 _BACKLOG = 4096
 _ACCEPTS = 64
 _ACCEPT_PAUSE = 0.5
+_LATE = 5 * _TICK
+"""Seconds that one tick counts at the most. While the loop stands still nobody is heard, and nobody was
+silent."""
+_FORGOTTEN = 400
+"""Sessions that are ended in one tick."""
 _STOP_TIME = 2.0
 """Seconds that connections have for their end when the port is closed. They need far less, but in a stock
 amqtt Ctrl-C breaks off whatever runs at that moment, the end of a connection perhaps."""
@@ -55,6 +62,9 @@ class Host(Protocol):
 
     def session_over(self, session: Session) -> None:
         """A persistent session has expired."""
+
+    def session_revoked(self, session: Session) -> None:
+        """The operator has ended a session; what its device subscribed to of its feed stays."""
 
 
 class Lane:
@@ -89,7 +99,8 @@ class Lane:
         self.max_packet = limits.max_packet
         self.connect_timeout = limits.connect_timeout
         self.write_buffer = limits.write_buffer
-        self.tick = 0.0
+        self.tick = 0.0  # seconds that the loop has run
+        self._ticked_at = 0.0
         self.sessions: dict[tuple[str, str], Session] = {}
         self._host = host
         self._limits = limits
@@ -101,6 +112,7 @@ class Lane:
         self._timer: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
         self._away: dict[tuple[str, str], Session] = {}  # by the time when they ended
+        self._by_name: dict[str, set[Session]] = {}
         self._paying: list[Connection] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -122,7 +134,7 @@ class Lane:
         self._listeners[listener] = tls
         self._accept_from(listener)
         if self._timer is None:
-            self.tick = self._loop.time()
+            self._ticked_at = self._loop.time()
             self._timer = self._loop.call_later(_TICK, self._on_tick)
         bound = listener.getsockname()
         return str(bound[0]), int(bound[1])
@@ -200,7 +212,9 @@ class Lane:
 
     def _on_tick(self) -> None:
         """Ends connections that have been silent too long, a tenth of them at a time."""
-        self.tick = self._loop.time()
+        now = self._loop.time()
+        self.tick += min(now - self._ticked_at, _LATE)
+        self._ticked_at = now
         self._timer = self._loop.call_later(_TICK, self._on_tick)
         self._beat = (self._beat + 1) % _BUCKETS
         now = self.tick
@@ -234,6 +248,7 @@ class Lane:
         connect, identity = connection.connect, connection.identity
         assert connect is not None
         assert identity is not None
+        self._end_twins(identity)
         session = self.sessions.get(identity.key)
         if session is not None and session.connection is not None:
             self.counters.connections["taken_over"] += 1
@@ -247,7 +262,7 @@ class Lane:
             self._end(session)
             session = None
         if session is None:
-            session = self.sessions[identity.key] = Session(identity.key, clean)
+            session = self._begin(identity.key, clean=clean)
         self._away.pop(identity.key, None)
         session.connection = connection
         connection.session = session
@@ -257,6 +272,21 @@ class Lane:
             connection.transport.write(pubrel(packet_id))  # [MQTT-4.4.0-1]
         self._host.connected(connection)
         self.exchange.resume(session)
+
+    def _end_twins(self, identity: Identity) -> None:
+        """A device has one session, whether it has proven who it is or not.
+
+        Where nobody has to, it may come once so and once so, under two keys.
+        """
+        device = identity.device
+        if device is None:
+            return
+        for key in (("", device), (device, device)):
+            twin = self.sessions.get(key) if key != identity.key else None
+            if twin is not None:
+                if twin.connection is not None:
+                    twin.connection.close("taken_over")
+                self._end(twin)
 
     def ending(self, connection: Connection) -> None:
         """A connection has begun to end: the client may connect anew from now on."""
@@ -288,7 +318,6 @@ class Lane:
         identity = connection.identity
         if will is None or identity is None:
             return
-        # Asked again: what its owner may do can have changed since it connected.
         kind = self.rules.publish(identity, will.topic)
         if kind is Topic.ITEM:
             channel = will.topic[len(self.rules.items) :]
@@ -301,31 +330,41 @@ class Lane:
 
     # ---- Sessions
 
-    def forget(self, name: str, reason: str) -> None:
+    def forget(self, name: str, reason: str, *, keep_will: bool = True) -> None:
         """Ends every connection and session of a user or device, in the operator's name."""
-        # Those of a user may have any client id: all are looked at, for this one command.
-        for session in [each for each in self.sessions.values() if each.belongs_to(name)]:
+        for session in list(self._by_name.get(name, ())):
             if session.connection is not None:
-                session.connection.close(reason, keep_will=False)
+                session.connection.close(reason, keep_will=keep_will)
+            self._host.session_revoked(session)
             self._end(session)
+
+    def _begin(self, key: tuple[str, str], *, clean: bool) -> Session:
+        session = self.sessions[key] = Session(key, clean)
+        self._by_name.setdefault(session.name, set()).add(session)
+        return session
 
     def _end(self, session: Session) -> None:
         """A session is over."""
-        self.sessions.pop(session.key, None)
+        if self.sessions.get(session.key) is not session:
+            return
+        del self.sessions[session.key]
         self._away.pop(session.key, None)
+        named = self._by_name[session.name]
+        named.discard(session)
+        if not named:
+            del self._by_name[session.name]
         self.exchange.end(session)
 
     def _forget_sessions(self) -> None:
         """Ends persistent sessions that nobody has come back to, and the oldest of too many."""
         limit = self.tick - self._limits.session_expiry
-        while self._away:
-            oldest = next(iter(self._away.values()))
-            if oldest.ended_at >= limit and len(self._away) <= self._limits.max_sessions:
+        for session in list(islice(self._away.values(), _FORGOTTEN)):
+            expired = session.ended_at < limit
+            if not expired and len(self._away) <= self._limits.max_sessions:
                 return
-            expired = oldest.ended_at < limit
             self.counters.dropped["session_expired" if expired else "too_many_sessions"] += 1
-            self._host.session_over(oldest)
-            self._end(oldest)
+            self._host.session_over(session)
+            self._end(session)
 
     # ---- Flow
 

@@ -11,18 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from devices.packets import as_duplicate, publish_head, pubrel, topic_field
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 FIRST_ID, LAST_ID = 0x8000, 0xFFFF
 """Packet identifiers of these messages; those below are the ledger's."""
 
-_OVERHEAD = 64
-"""Bytes that a waiting message counts for beyond topic and payload."""
+_OVERHEAD = 256
+"""Bytes that a message counts for beyond topic and payload, for the objects that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Bytes that it counts for while it waits."""
+        """Bytes that it counts for while it waits or is retained."""
         return len(self.topic) + len(self.payload) + _OVERHEAD
 
     def packet(self, qos: int, packet_id: int = 0, *, retain: bool = False) -> bytes:
@@ -97,29 +93,29 @@ class Outbox:
         return len(self._flights) + len(self._waiting)
 
     @property
+    def room(self) -> int:
+        """Messages that may still be added, as far as their number goes."""
+        return self._max_messages - len(self._waiting) if self.bytes < self._max_bytes else 0
+
+    @property
     def waiting(self) -> int:
         """Messages that were not sent yet."""
         return len(self._waiting)
 
-    def add(self, message: Message, qos: int) -> bool:
-        """Takes a message to be sent at this QoS; False if there is no room."""
-        if len(self._waiting) >= self._max_messages or self.bytes >= self._max_bytes:
-            return False
-        self._append(message, qos, retain=False)
-        return True
+    def add(self, message: Message, qos: int, *, retain: bool = False) -> bool:
+        """Takes a message to be sent at this QoS; False if there is no room.
 
-    def add_retained(self, messages: Iterable[tuple[Message, int]]) -> None:
-        """Takes what is retained for a new subscription, whatever there is room for.
-
-        A client that subscribes asks for all of it [MQTT-3.8.4-3]; its owner bounds how much is
-        retained, and refuses to subscribe a session whose last answer is still on its way.
+        Args:
+            message: The message.
+            qos: The QoS at which it is sent.
+            retain: Whether it was retained, and is sent because of a new subscription
+                [MQTT-3.3.1-8].
         """
-        for message, qos in messages:
-            self._append(message, qos, retain=True)
-
-    def _append(self, message: Message, qos: int, *, retain: bool) -> None:
+        if self.room <= 0:
+            return False
         self._waiting.append((message, qos, retain))
         self.bytes += message.size
+        return True
 
     def next(self) -> bytes | None:
         """The next packet to send; None if nothing waits, or the window is full."""
@@ -168,12 +164,12 @@ class Outbox:
         del self._flights[packet_id]
         return True
 
-    def disconnected(self) -> None:
-        """The connection is gone: what waits at QoS 0 goes with it."""
-        if all(qos for _, qos, _ in self._waiting):
-            return
+    def disconnected(self) -> int:
+        """The connection is gone: what waits at QoS 0 goes with it. Returns how many those were."""
+        before = len(self._waiting)
         self._waiting = deque(entry for entry in self._waiting if entry[1])
         self.bytes = sum(message.size for message, _, _ in self._waiting)
+        return before - len(self._waiting)
 
     def again(self) -> list[bytes]:
         """What a resumed session is sent again, in the original order (MQTT 3.1.1, 4.4).

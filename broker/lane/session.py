@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from broker.lane.connection import Connection
     from broker.lane.outbox import Outbox
+    from broker.lane.retained import Answer
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +24,7 @@ class Session:
         received: Packet ids of QoS 2 publishes that were received and not yet released.
         releasing: Packet ids of QoS 2 frames for which PUBREL was sent and PUBCOMP is awaited.
         filters: Its subscriptions to other topics than the feed's, with the granted QoS.
+        answers: What is retained for new subscriptions and still to be sent, by filter.
         outbox: What it is to be sent of those; None as long as it never subscribed to any.
         ended_at: When the last connection ended, by the lane's clock.
     """
@@ -33,10 +35,18 @@ class Session:
     received: set[int] = field(default_factory=set)
     releasing: dict[int, None] = field(default_factory=dict)
     filters: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     outbox: Outbox | None = None
     ended_at: float = 0.0
 
-    def belongs_to(self, name: str) -> bool:
-        """Whether this is a session of the user or, where nobody authenticated, client id `name`."""
+    @property
+    def holds_state(self) -> bool:
+        """Whether there is something that would be lost with it, beside its feed."""
+        mail = self.outbox is not None and (self.filters or len(self.outbox))
+        return bool(mail or self.received or self.releasing)
+
+    @property
+    def name(self) -> str:
+        """The user or, where nobody authenticated, the client id that it belongs to."""
         user, client_id = self.key
-        return name == (user or client_id)
+        return user or client_id

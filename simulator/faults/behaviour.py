@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devices.frames import Event, Kind
-from simulator.faults.devices import FOLLOWS, Firmware
+from simulator.faults.devices import FOLLOWS
+from simulator.faults.firmware import Firmware
 
 if TYPE_CHECKING:
     from random import Random

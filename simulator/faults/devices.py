@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from devices.frames import Delta, Event, Feedback, Profile, decode_frame, encode_up
@@ -23,9 +22,10 @@ from devices.packets import (
     Unsubscribe,
     encode,
 )
-from devices.replica import Received, Replica
+from devices.replica import Received
 from simulator.checker import items_of
 from simulator.facts import Finding
+from simulator.faults.firmware import DEFAULT_BUDGET, Flash, Habits
 from simulator.faults.link import Link
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from devices.packets import Packet
     from simulator.checker import Checker
     from simulator.facts import Window
+    from simulator.faults.firmware import Firmware, Tally
 
 Spawn: TypeAlias = "Callable[[Coroutine[Any, Any, object]], object]"
 
@@ -49,75 +50,6 @@ _HELLO_PAUSE = (0.5, 4.0)
 _SECOND_THOUGHT = 0.05
 _LOG_LINES = 40
 _ZOMBIES = 8
-_DEFAULT_BUDGET = 256
-
-
-@dataclass(slots=True)
-class Tally:
-    """What all devices counted.
-
-    Attributes:
-        frames: PUBLISHes on feeds.
-        resent: Those with DUP.
-        hellos: Hellos sent.
-        connects: CONNACKs.
-    """
-
-    frames: int = 0
-    resent: int = 0
-    hellos: int = 0
-    connects: int = 0
-
-
-@dataclass(slots=True)
-class Habits:
-    """What a device does wrong in this round; shares between 0 and 1.
-
-    Attributes:
-        takeover: Leaves the old connection open when it makes a new one.
-        forget: Has lost its memory when it connects.
-        withhold: Does not acknowledge a frame.
-    """
-
-    takeover: float = 0.3
-    forget: float = 0.08
-    withhold: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Firmware:
-    """What a device can do, and how it connects.
-
-    Attributes:
-        k, budget, max_qos, clock: As in its hello.
-        qos: Of its subscription.
-        persistent: Whether its session outlives its connections.
-    """
-
-    k: int = 8
-    budget: int = _DEFAULT_BUDGET
-    max_qos: int = 1
-    clock: bool = False
-    qos: int = 1
-    persistent: bool = True
-
-    def replica(self, flash: Flash) -> Replica:
-        """A replica at what the flash remembers."""
-        replica = Replica(
-            self.k, self.budget, self.max_qos, "", self.clock, flash.epoch, flash.seq, flash.window
-        )
-        replica.k = flash.k
-        return replica
-
-
-@dataclass(frozen=True, slots=True)
-class Flash:
-    """What a device remembers over a power cut."""
-
-    epoch: int = 0
-    seq: int = 0
-    k: int = 8
-    window: tuple[FeedItem, ...] = field(default_factory=tuple)
 
 
 class FaultyDevice:
@@ -178,7 +110,9 @@ class FaultyDevice:
         self._packet_id = 0
         self._unacknowledged: dict[int, Callable[[], None]] = {}
         self._pause, self._quiet_until = _HELLO_PAUSE[0], 0.0
-        self._budgets: deque[int] = deque((_DEFAULT_BUDGET,), maxlen=4)
+        # Frames may be as long as any of these: said on this connection, and just before it.
+        self._budgets = {DEFAULT_BUDGET}
+        self._budgets_before: deque[int] = deque((DEFAULT_BUDGET,), maxlen=4)
         self._asked = 0.0
         self._changed = 0.0
 
@@ -260,6 +194,7 @@ class FaultyDevice:
 
     def _greeted(self, link: Link, connack: Connack) -> None:
         self._tally.connects += 1
+        self._budgets = set(self._budgets_before)
         self.withheld = False
         self._pause, self._quiet_until = _HELLO_PAUSE[0], 0.0
         if not connack.session_present:
@@ -323,7 +258,7 @@ class FaultyDevice:
         self._checker.frame(self.name, packet.topic, packet.payload, received, late=again)
         if not packet.dup and size > max(self._budgets):
             self._checker.report(
-                Finding("wire", f"{self.name} got {size} bytes, its budget is {self._budgets[-1]}")
+                Finding("wire", f"{self.name} got {size} bytes, its budgets were {self._budgets}")
             )
         if late:
             return
@@ -438,12 +373,13 @@ class FaultyDevice:
         """Lost its flash, or was restored from a backup."""
         empty = Flash(k=self._replica.k)
         self._replica = self.firmware.replica(self._backup if self._rng.random() < 0.5 else empty)
-        self._note("remembers", self._replica)
+        self._note("remembers {}.{}".format(*self._replica.position))
 
     def _hello(self) -> bytes:
         self._tally.hellos += 1
-        self._budgets.append(self.firmware.budget)
-        self._note("hello", self._replica)
+        self._budgets.add(self.firmware.budget)
+        self._budgets_before.append(self.firmware.budget)
+        self._note("hello {}.{}".format(*self._replica.position))
         return self._up(self._replica.hello())
 
     def _subscribe(self) -> bytes:

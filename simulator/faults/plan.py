@@ -70,15 +70,6 @@ MEANING = {
 OUTAGES = frozenset({Kind.KILL, Kind.TERM, Kind.DISK_FULL, Kind.STORE_LOCKED, Kind.CLOCK})
 """Faults of the server as a whole: nobody is healthy meanwhile."""
 
-DEVICE_KINDS = (
-    Kind.TAKEOVER,
-    Kind.CUT_PACKETS,
-    Kind.WITHHELD_ACKS,
-    Kind.LOST_FLASH,
-    Kind.STUCK_READER,
-)
-"""Faults of devices; some of them happen in every round, in their own they are frequent."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -45,7 +45,7 @@ _KEYS = 36
 """Items that a source keeps alive: about half of the devices have room for all of them, so that what is missing shows."""
 _SIZES = (5, 20, 60, 150, 400, 1_500)
 _TTLS = (1, 2, 3, 600, 600, 600)
-_TOMBSTONES = (2, 5, 30)
+_TOMBSTONES = (2, 5, 10)
 """Seconds that a retraction is remembered: short, so that a season comes to a steady size."""
 _FROM_BRIEF = 60
 """Bytes of payload from which an item has a brief."""

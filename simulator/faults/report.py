@@ -42,6 +42,7 @@ class Outcome:
         faults: Faults by kind.
         acknowledged: Items that the server acknowledged.
         repeated: Packets that publishers sent again.
+        poisoned: Items that were set aside as poison to a device.
         frames: PUBLISHes that devices received.
         resent: Those with DUP.
         hellos: Hellos that devices sent.
@@ -62,6 +63,7 @@ class Outcome:
     faults: Counter[Kind] = field(default_factory=Counter)
     acknowledged: int = 0
     repeated: int = 0
+    poisoned: int = 0
     frames: int = 0
     resent: int = 0
     hellos: int = 0
@@ -109,6 +111,7 @@ class Outcome:
             "left_out": {kind.value: why for kind, why in self.missing.items()},
             "items_acknowledged": self.acknowledged,
             "items_lost": self.lost,
+            "items_poison": self.poisoned,
             "devices_converged": len(self.settled),
             "devices_diverged": self.diverged,
             "convergence_s": _rounded(self.settled),
@@ -196,8 +199,8 @@ def _figures(outcome: Outcome) -> Table:
     table.add_row("faults", f"{sum(outcome.faults.values())}: {faults or 'none yet'}")
     table.add_row(
         "items",
-        f"{count(outcome.acknowledged)} acknowledged, {outcome.lost} lost; "
-        f"{count(outcome.repeated)} packets sent again by publishers",
+        f"{count(outcome.acknowledged)} acknowledged, {outcome.lost} lost, "
+        f"{outcome.poisoned} set aside as poison; {count(outcome.repeated)} packets sent again by publishers",
     )
     converged = "all" if not outcome.diverged else f"all but {outcome.diverged}"
     table.add_row(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from simulator.bounds import Memory
@@ -77,7 +78,7 @@ class ServerUnderTest(Protocol):
             ServerFault: It does not answer.
         """
 
-    def barred(self) -> Set[tuple[str, int]]:
+    def barred(self) -> AbstractSet[tuple[str, int]]:
         """Device and number of every item that its store keeps out of a feed: dismissed, or poison."""
 
     def memory(self) -> Memory:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rich.live import Live
 
-from simulator.bounds import memory_grows, slope
+from simulator.bounds import growth, memory_grows
 from simulator.facts import Finding
 from simulator.faults import report
 from simulator.faults.plan import Kind, draw
@@ -145,8 +145,7 @@ class _Suite:
                 )
                 self.outcome.findings += [(None, finding) for finding in last]
                 found = len(last)
-        growth = slope([sample.now for sample in season.memory])
-        self.outcome.growth = max(self.outcome.growth, growth)
+        self.outcome.growth = max(self.outcome.growth, growth(season.memory))
         if found:
             self._keep(server, seed)
 
@@ -164,6 +163,7 @@ class _Counted:
         return {
             "acknowledged": season.acknowledged,
             "repeated": season.repeated,
+            "poisoned": season.poisoned,
             "frames": tally.frames,
             "resent": tally.resent,
             "hellos": tally.hellos,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.admin import handlers
 from broker.admin.offline import Offline
 from broker.config_layers import load
 from broker.control import ControlError
@@ -122,6 +123,69 @@ async def test_the_first_secret_of_a_device_has_no_old_one_beside_it(closed: Ser
     assert await let_in(closed, rotated["secret"].encode())
 
 
+OWN = "k9fQ2vX7mB4tR8wZ1nL6pD"
+
+
+@pytest.mark.parametrize(
+    ("do", "args", "reason"),
+    [
+        ("device.rotate", {"device": "kitchen"}, "secret_rotated"),
+        ("user.password", {"user": "kitchen"}, "password_changed"),
+        (
+            "device.import",
+            {"rows": [{"device": "kitchen", "secret": OWN, "publish": ["x"]}], "update": True},
+            "secret_rotated",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_whoever_is_in_without_proof_must_go_when_there_is_a_first_secret(
+    served: Served, do: str, args: dict[str, Any], reason: str
+) -> None:
+    device = await served.subscribed("kitchen", clean=False)
+    other = await served.subscribed("hall")
+    await served.command(do, **args)
+    await device.peer.expect_end()
+    assert served.count("closed", reason) == 1
+    assert await refused(served, Connect("kitchen", clean_session=False)) == 5
+    await other.peer.ping()
+
+
+@pytest.mark.parametrize(
+    ("do", "args"),
+    [
+        ("device.add", {"device": "desk"}),
+        ("user.add", {"user": "desk", "publish": ["news"]}),
+        ("device.import", {"rows": [{"device": "desk", "secret": OWN}]}),
+    ],
+    ids=["device.add", "user.add", "device.import"],
+)
+async def test_whoever_is_in_under_a_name_that_is_added_with_a_secret_must_go(
+    served: Served, do: str, args: dict[str, Any]
+) -> None:
+    peer = await served.connect("desk")  # has a name, and never asked for a feed
+    await served.command(do, **args)
+    await peer.expect_closed()
+    assert served.count("closed", "secret_rotated") == 1
+
+
+async def test_a_name_that_is_added_without_a_secret_stays_whose_it_is(served: Served) -> None:
+    peer = await served.connect("desk")
+    await served.command("device.add", device="desk", secret=False)
+    await served.command("device.import", rows=[{"device": "desk", "attrs": {"x": 1}}], update=True)
+    await peer.ping()
+
+
+async def test_a_table_that_takes_a_secret_away_ends_what_it_let_in(closed: Served) -> None:
+    secret = await added(closed, "kitchen")
+    peer = await closed.connect("kitchen", username="kitchen", password=secret)
+    row = {"device": "kitchen", "secret": None}
+    await closed.command("device.import", rows=[row], update=True)
+    await peer.expect_closed()
+    assert closed.count("closed", "secret_rotated") == 1
+    assert not await let_in(closed, secret)
+
+
 async def test_a_rotation_that_cannot_wait_ends_the_old_secret_and_the_connection(
     closed: Served,
 ) -> None:
@@ -132,6 +196,7 @@ async def test_a_rotation_that_cannot_wait_ends_the_old_secret_and_the_connectio
     rotated = await closed.command("device.rotate", device="kitchen", now=True)
     assert rotated["old_secret_valid"] is False
     await peer.expect_closed()
+    assert closed.count("closed", "secret_rotated") == 1
     assert not await let_in(closed, old)
     assert await let_in(closed, rotated["secret"].encode())
     described = await closed.command("device.show", device="kitchen")
@@ -178,6 +243,24 @@ async def test_an_erased_device_is_disconnected_and_unknown(closed: Served, comm
     assert await refused(closed, credentials) in {4, 5}
     await closed.restart()
     assert (await closed.command("device.list"))["devices"] == []
+
+
+async def test_a_device_that_is_added_in_the_moment_of_its_erasure_is_a_new_one(
+    served: Served,
+) -> None:
+    device = await served.subscribed("kitchen")
+    await served.publish(item("a", "one"))
+    await device.shows("one")
+    await device.tell(Feedback((Event(device.number("one"), Kind.DISMISSED),)))
+    await device.shows()
+    commands = handlers(served.server, b"")
+    kitchen = {"device": "kitchen", "secret": False}
+    # Each runs until it waits for the store: both in one turn of the loop, and so in one commit.
+    await asyncio.gather(commands["device.erase"](kitchen), commands["device.add"](kitchen))
+    await device.peer.expect_end()
+    await served.restart()
+    again = await served.subscribed("kitchen")
+    await again.shows("one")
 
 
 async def test_of_an_erased_device_no_byte_is_left_on_disk(served: Served) -> None:
@@ -426,6 +509,20 @@ async def test_a_feed_follows_what_a_table_says(served: Served) -> None:
     row = {"device": "kitchen", "follow": ["weather"]}
     await served.command("device.import", rows=[row], update=True)
     await device.shows("rain")
+
+
+async def test_a_feed_follows_what_a_table_says_also_where_rights_change_with_it(
+    served: Served,
+) -> None:
+    await served.publish(item("a", "rain"), channel="weather")
+    await served.publish(item("b", "goal"), channel="sports")
+    device = await served.subscribed("kitchen")
+    row = {"device": "kitchen", "follow": ["weather"], "publish": ["x"]}
+    await served.command("device.import", rows=[row], update=True)
+    await device.peer.expect_end()
+    assert served.count("closed", "rights_changed") == 1
+    again = await served.subscribed("kitchen")
+    await again.shows("rain")
 
 
 # ---- Without a server

@@ -130,6 +130,11 @@ def test_a_server_without_any_port_is_refused():
         (TopicSettings, {"write": ("a+",)}, "no topic filter"),
         (TopicSettings, {"refused": ("",)}, "no topic filter"),
         (LimitSettings, {"session_expiry": 0}, "greater than or equal to 1"),
+        (LimitSettings, {"max_sessions": -1}, "greater than or equal to 0"),
+        (TopicSettings, {"max_subscriptions": 0}, "greater than or equal to 1"),
+        (TopicSettings, {"max_inflight": 0}, "greater than or equal to 1"),
+        (TopicSettings, {"max_queued": 0}, "greater than or equal to 1"),
+        (TopicSettings, {"max_queued_bytes": 1_023}, "greater than or equal to 1024"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(section, values, says):
@@ -258,6 +263,14 @@ def test_lists_that_may_be_unset_come_from_the_environment_too():
             "tls: an encrypted port (bind) needs certificate and key.",
         ),
         ("[feed]\nstall_close = 3\nhello_wait = 9", "feed: stall_close (3) must be above"),
+        (
+            '[topics]\nread = ["home/#", "$SYS/#"]',
+            "'$SYS/#' in topics.read would give nothing: of what begins with '$', operators",
+        ),
+        (
+            '[feed]\nprefix = "site"\n[topics]\nwrite = ["site/items/news"]',
+            "'site/items/news' in topics.write would give nothing: site/items/, site/f/, site/u/ are",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_said_to_be_so_without_their_values(toml, text, says):

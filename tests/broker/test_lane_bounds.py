@@ -93,7 +93,7 @@ async def test_a_device_that_asks_on_and_never_reads_is_closed_too(serve: Serve)
     subscribe = encode(Subscribe(1, (("f/deaf", 1),)))
     with deaf(served, encode(Connect("deaf")), subscribe) as sock:
         connection = await connection_of(served, "deaf")
-        await eventually(lambda: connection.subscribed)
+        await eventually(lambda: connection.ack_queue is not None)
         watching = asyncio.create_task(most_that_waited(connection))
         await ask_on(sock, QUESTIONS["pubrec"])
         await served.counted("closed", "write_buffer_full")
@@ -106,7 +106,7 @@ async def test_a_device_that_neither_reads_nor_asks_is_left_in_peace(serve: Serv
     subscribe = encode(Subscribe(1, (("f/deaf", 0),)))
     with deaf(served, encode(Connect("deaf")), subscribe):
         connection = await connection_of(served, "deaf")
-        await eventually(lambda: connection.subscribed)
+        await eventually(lambda: connection.ack_queue is not None)
         for number in range(50):
             await served.publish(item("changing", f"{number} " + "x" * 200))
         await served.at_rest()

@@ -60,6 +60,19 @@ async def granted(peer: Peer, topic_filter: str) -> bool:
 # ---- On a running server
 
 
+async def test_more_than_may_fail_come_in_at_one_time_with_the_right_password(
+    serve: Serve, hashed: str
+) -> None:
+    closed = await serve(open=False, auth__login_failures=2)
+    await closed.command("user.add", user="ann", password=hashed, publish=["#"])
+    peers = [await closed.peer() for _ in range(5)]
+    greetings = (
+        peer.greet(Connect(f"laptop-{i}", username="ann", password=PASSWORD.encode()))
+        for i, peer in enumerate(peers)
+    )
+    assert [connack.code for connack in await asyncio.gather(*greetings)] == [0] * 5
+
+
 async def test_a_user_logs_in_with_the_password_and_nothing_else(
     closed: Served, hashed: str
 ) -> None:
@@ -108,6 +121,7 @@ async def test_a_changed_password_ends_connections_and_every_credential_of_befor
     peer = await logged_in(closed, "ann", added["secret"])
     await closed.command("user.password", user="ann", password=hashed)
     await peer.expect_closed()
+    assert closed.count("closed", "password_changed") == 1
     assert await code_for(closed, "ann", added["secret"]) == 4
     assert await code_for(closed, "ann", PASSWORD) == 0
     (ann,) = (await closed.command("user.list"))["users"]
@@ -125,6 +139,7 @@ async def test_changed_rights_hold_at_once_for_who_is_connected(
     changed = await closed.command("user.rights", user="ann", read=["home/#"])
     assert changed["rights"] == {"read": ["home/#"]}
     await peer.expect_closed()
+    assert closed.count("closed", "rights_changed") == 1
     peer = await logged_in(closed, "ann", PASSWORD)
     await peer.publish("items/news", b"one")
     assert closed.count("dropped", "publish_not_permitted") == 1
@@ -203,12 +218,18 @@ async def test_a_removed_user_is_gone_and_a_device_is_not_taken_for_one(
         ("user.add", {"user": "ann", "publish": ["a#"]}, "not a topic filter"),
         ("user.add", {"user": "ann", "read": ["a#"]}, "not a topic filter"),
         ("user.add", {"user": "ann", "read": "a"}, "'read' must be a list"),
+        ("user.add", {"user": "ann", "read": ["$SYS/#"]}, r"operators read \$SYS \(--operator\)"),
         ("user.add", {"user": "ann", "operator": "false"}, "'operator' must be true or false"),
         ("user.add", {"user": "ann", "password": PASSWORD}, "must be an encoded argon2 hash"),
         ("user.password", {"user": "kitchen", "password": "x"}, "encoded argon2 hash"),
         ("user.password", {"user": "nobody"}, "no user 'nobody'"),
         ("user.rights", {"user": "nobody"}, "no user 'nobody'"),
         ("user.rights", {"user": "kitchen", "write": ["a#"]}, "not a topic filter"),
+        (
+            "user.rights",
+            {"user": "kitchen", "write": ["items/news"]},
+            r"\(--publish, --may-follow\)",
+        ),
         ("user.remove", {"user": "nobody"}, "no user 'nobody'"),
         ("user.list", {"limit": 0.5}, "'limit' must be"),
     ],

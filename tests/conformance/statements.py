@@ -267,7 +267,7 @@ STATEMENTS = (
         "3.10.4-3",
         "What it was begun to be sent at QoS 1 or 2 is completed.",
         DIFFERS,
-        note="On this connection. A frame that is open when the connection ends is not sent again to a "
+        note="As long as the connection lasts. A frame still open then is not sent again to a "
         "device without a feed: subscribing brings a whole window.",
     ),
     Statement("3.10.4-4", "UNSUBSCRIBE is answered with UNSUBACK, which has its packet id."),
@@ -336,8 +336,8 @@ STATEMENTS = (
     Statement(
         "4.7.3-3",
         "They have at most 65 535 bytes.",
-        note="And, a limit of ours, 128 levels: more are refused, and more than 200 close the "
-        "connection. An item needs a channel that fits its device's frames.",
+        note="Limits of ours: topics have 128 levels, filters 32 and 1,024 bytes. More are refused, and "
+        "more than 200 levels close the connection. An item needs a channel that fits its device's frames.",
     ),
     Statement("4.7.3-4", "They are compared as they are, without any normalization."),
     # 4.8 Errors

@@ -126,12 +126,10 @@ class Part(ABC):
         """A client id that no other test has."""
         return f"{name}{self.number}"
 
-    async def connect(
-        self, name: str = "kitchen", *, clean: bool = True, keep_alive: int = 60
-    ) -> tuple[Peer, Connack]:
+    async def connect(self, name: str = "kitchen", *, clean: bool = True) -> tuple[Peer, Connack]:
         """Connect the client of this name."""
         peer = await self.server.peer()
-        connack = await peer.greet(Connect(self.name(name), clean, keep_alive))
+        connack = await peer.greet(Connect(self.name(name), clean, keep_alive=60))
         assert connack.code == 0
         return peer, connack
 
@@ -165,12 +163,11 @@ class Part(ABC):
 
     # ---- Publishers
 
-    def message(self, text: str, qos: int = 1, *, at: int | None = None, **flags: bool) -> Publish:
-        """A PUBLISH with a packet id of its own; `at` is its QoS where that is to differ."""
-        own = qos if at is None else at
+    def message(self, text: str, qos: int = 1, **flags: bool) -> Publish:
+        """A PUBLISH with a packet id of its own."""
         self._packet_id += 1
-        packet_id = self._packet_id if own else 0
-        return Publish(self.topic, self.payload(text, qos), own, packet_id, **flags)
+        packet_id = self._packet_id if qos else 0
+        return Publish(self.topic, self.payload(text, qos), qos, packet_id, **flags)
 
     async def publish(self, text: str, qos: int = 1, **flags: bool) -> None:
         """A message from a client of its own, acknowledged at QoS 1 or 2 before this returns."""
@@ -254,10 +251,9 @@ def connect_packet(
     name: bytes = b"\0\x04MQTT",
     level: int = 4,
     flags: int = 0x02,
-    keep_alive: int = 60,
 ) -> bytes:
     """A CONNECT, right or wrong."""
-    head = name + bytes((level, flags)) + keep_alive.to_bytes(2, "big")
+    head = name + bytes((level, flags)) + b"\0\x3c"
     return packet(0x10, head, client_id, *fields)
 
 

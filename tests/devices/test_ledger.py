@@ -767,3 +767,13 @@ LedgerAndReplica.TestCase.settings = settings(
     max_examples=120, stateful_step_count=40, deadline=None
 )
 TestLedgerAndReplicaConverge = LedgerAndReplica.TestCase
+
+
+def test_what_a_put_pushes_out_counts_for_its_qos() -> None:
+    """A low item in place of an urgent one is sent as surely as the urgent one was."""
+    ledger = ledger_of(2, k=2)
+    urgent, low, other = slot(1, priority=3), slot(2, priority=0), slot(3, priority=0)
+    push(ledger, [low, urgent], [low])
+    acknowledge(ledger, 0, 1)
+    sent = push(ledger, [other, low], [other, low])
+    assert [(row, qos) for row, qos, _ in sent] == [(1, 0), (0, 1)]

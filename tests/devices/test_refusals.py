@@ -152,7 +152,7 @@ def test_other_errors_say_nothing_about_tls(error: OSError | None) -> None:
     ],
 )
 def test_return_codes_are_found_again_behind_the_reasons_of_paho(name: str, code: int) -> None:
-    assert connack_code(ReasonCode(PacketTypes.CONNACK, name)) == code
+    assert connack_code(ReasonCode(PacketTypes.CONNACK, name).value) == code
 
 
 def test_every_return_code_has_words_of_its_own() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -101,12 +102,13 @@ def test_an_operator_may_let_a_device_follow_nothing_or_what_devices_may_not_cho
         {"rights": Rights(read=("a+",))},
         {"rights": Rights(write=("",))},
         {"rights": Rights(write=("a",) * 33)},
+        {"rights": Rights(read=("$SYS/#",))},
     ],
 )
 def test_what_cannot_be_added_is_refused_whole(wrong):
     devices = registry()
     devices.add("there")
-    with pytest.raises(ValueError, match=r"not a|exists already|at most"):
+    with pytest.raises(ValueError, match=r"not a|exists already|at most|would give nothing"):
         devices.add(**{"device": "new"} | wrong)
     assert len(devices) == 1
 
@@ -227,6 +229,56 @@ def test_bad_rights_change_nothing():
         with pytest.raises(ValueError, match="not a topic filter"):
             devices.set_rights(profile, wrong)
     assert profile.rights is before
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "hint"),
+    [
+        ("$SYS/broker/#", "operators read $SYS (--operator)"),
+        ("$share/g/home/#", "nobody anything else"),
+        ("site/items/#", "channels (--publish, --may-follow)"),
+        ("site/items", "site/items/, site/f/, site/u/ are the feed's own"),
+        ("site/f/kitchen", "feed's own"),
+        ("site/u/+", "feed's own"),
+    ],
+)
+def test_a_right_that_would_give_nothing_is_refused_with_a_hint(topic_filter, hint):
+    devices = registry(prefix="site/")
+    profile = devices.enroll("a")
+    for rights in (Rights(read=("home/#", topic_filter)), Rights(write=(topic_filter,))):
+        with pytest.raises(ValueError, match=re.escape(hint)):
+            devices.set_rights(profile, rights)
+    assert profile.rights is NO_RIGHTS
+
+
+def test_rights_beside_the_feed_may_look_much_like_it():
+    devices = registry(prefix="site/")
+    rights = Rights(
+        read=("#", "site/#", "site/+/kitchen", "items/#", "site/itemsx"), write=("f/a",)
+    )
+    devices.set_rights(devices.enroll("a"), rights)
+    assert devices.get("a").rights == rights
+
+
+def test_a_revision_replaces_all_that_it_names_or_nothing():
+    devices = registry()
+    profile = devices.add("a", follow=("x",), operator_attrs={"region": "ca"})
+    rights = Rights(publish=("news",))
+    devices.revise(profile, follow=None, operator_attrs={"region": "nv"}, rights=rights)
+    assert (profile.follow, dict(profile.operator_attrs)) == (("x",), {"region": "nv"})
+    assert profile.rights == rights
+    for wrong in (
+        {"follow": ("a#",)},
+        {"operator_attrs": {"": "x"}},
+        {"rights": Rights(read=("$SYS",))},
+    ):
+        other = {"follow": ("y",), "operator_attrs": {}, "rights": NO_RIGHTS}
+        with pytest.raises(ValueError, match=r"not a|would give nothing"):
+            devices.revise(profile, **other | wrong)
+    assert (profile.follow, dict(profile.operator_attrs)) == (("x",), {"region": "nv"})
+    assert profile.rights == rights
+    devices.revise(profile, follow=("y",), operator_attrs={}, rights=NO_RIGHTS)
+    assert (profile.follow, profile.operator_attrs, profile.rights) == (("y",), {}, NO_RIGHTS)
 
 
 def test_no_device_follows_more_than_32_filters():

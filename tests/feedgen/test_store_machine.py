@@ -113,7 +113,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.settle_what_resolved()
         assert not self.pending
         assert self.store.pending == 0
-        self.mark_what_is_durable()
 
     def settle_what_resolved(self) -> None:
         """Futures resolve in the order of submission."""
@@ -124,6 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert future.exception() is None
         self.runs[-1] += [ops for ops, _ in self.pending[:count]]
         del self.pending[:count]
+        self.mark_what_is_durable()
 
     @rule(clean=st.booleans())
     def the_process_stops(self, clean: bool) -> None:
@@ -160,9 +160,10 @@ class StoreMachine(RuleBasedStateMachine):
     # ---- Files
 
     def mark_what_is_durable(self) -> None:
-        """Content of the database and size of its log, all of which has been synchronised by now."""
-        path = self.directory / FILE
-        self.durable = path.read_bytes(), (self.directory / f"{FILE}-wal").stat().st_size
+        """Content of the database and size of its log when what has resolved was synchronised."""
+        log = self.directory / f"{FILE}-wal"
+        size = log.stat().st_size if log.exists() else 0  # closing takes it away
+        self.durable = (self.directory / FILE).read_bytes(), size
 
     def copy(self) -> tuple[Path, bytes]:
         """The files at one moment: the log as read between two equal readings of the database.

@@ -19,7 +19,10 @@ from subprocess import PIPE, STDOUT
 
 ROOT = Path(__file__).parents[2]
 INSTRUMENTED = ["devices", "feedgen"]
-NAMES = ("packets", "frames", "replica", "up", "differences", "items", "records", "topics")
+NAMES = (
+    *("packets", "frames", "replica", "up", "differences"),
+    *("items", "records", "profiles", "topics"),
+)
 
 LONGEST = 4_096
 """Bytes of an input. What is longer takes no other branches, only more time."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from devices.frames import FeedItem, encode_frame
+from devices.profile import Profile, Rights, shared_attrs, shared_follow, shared_rights
 from feedgen.items import Record, decode_item, digest, pack_record
 from tests import mqtt_cases, wire_cases
 from tests.fuzz.targets import CHANNELS
@@ -121,6 +122,24 @@ def _records() -> Iterator[tuple[str, bytes]]:
         yield name, pack_record(record)
 
 
+def _profiles() -> Iterator[tuple[str, bytes]]:
+    yield "nothing known", Profile("kitchen").pack()
+    rights = shared_rights(Rights(("a/#",), ("b",), ("c/+",), ("d",), operator=True))
+    full = Profile(
+        "kitchen",
+        shared_follow(("alerts/#",)),
+        shared_attrs({"region": "north", "class": 2}),
+        secret_hash=bytes(32),
+        rights=rights,
+        subscribed=1,
+        session=b"\x90",
+        next_hash=bytes(32),
+        password="$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA",
+        revoked=True,
+    )
+    yield "everything known", full.pack()
+
+
 def _topics() -> Iterator[tuple[str, bytes]]:
     yield "levels", b"a\na/b\na/b/c\n/\n//\na/\n/a\n+\n#\na/+\n+/b\na/#\n+/+\n/+\n/#\n+/#"
     yield "dollars", b"$SYS\n$SYS/a\n#\n+/a\n$SYS/#\n$SYS/+\n$\n$/#"
@@ -137,6 +156,7 @@ _TABLES: Mapping[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
     "differences": _differences,
     "items": _items,
     "records": _records,
+    "profiles": _profiles,
     "topics": _topics,
 }
 

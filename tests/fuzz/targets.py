@@ -34,6 +34,7 @@ from devices.packets import (
     valid_filter,
     valid_topic,
 )
+from devices.profile import BadProfile, Profile
 from devices.registry import covers
 from devices.replica import Received, Replica
 from devices.slots import number, pack
@@ -263,6 +264,16 @@ def records(data: bytes) -> None:
     assert pack_record(unpack_record(packed)) == packed
 
 
+def profiles(data: bytes) -> None:
+    """One stored profile of a device, as a damaged disk may return it."""
+    try:
+        profile = Profile.unpack("kitchen", data)
+    except BadProfile:
+        return
+    packed = profile.pack()
+    assert Profile.unpack("kitchen", packed).pack() == packed
+
+
 # ---- Topics and filters
 
 
@@ -292,5 +303,15 @@ def topics(data: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (packets, frames, replica, up, differences, items, records, topics)
+    for target in (
+        packets,
+        frames,
+        replica,
+        up,
+        differences,
+        items,
+        records,
+        profiles,
+        topics,
+    )
 }

@@ -49,6 +49,7 @@ def test_a_new_process_remembers_nothing() -> None:
     clock.restart(1_015.0)
     assert clock.span(1_016.0) == Span(1_016.0, 1_016.0)
     assert clock.span(1_014.0) == Span(1_110.0, 1_112.0)
+    assert clock.span(1_009.0, 1_016.0) == Span(1_015.0, 1_112.0)
 
 
 @settings(max_examples=200, deadline=None)

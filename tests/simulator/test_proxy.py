@@ -20,8 +20,8 @@ from simulator.toxics import (
     Latency,
     LimitData,
     ResetPeer,
-    SlowClose,
     Slicer,
+    SlowClose,
     Timeout,
 )
 

@@ -71,7 +71,7 @@ class House:
 
     async def ask(self, attempt: Attempt) -> Identity | Refused:
         verdict = self.door.admit(attempt)
-        return await verdict if isinstance(verdict, asyncio.Future) else verdict
+        return (await verdict)() if isinstance(verdict, asyncio.Future) else verdict
 
 
 @pytest.fixture
@@ -102,9 +102,7 @@ def attempt(
 ) -> Attempt:
     secret = password.encode() if isinstance(password, str) else password
     connect = Connect(client_id, username=name, password=secret)
-    return Attempt(
-        connect, assigned, address, encrypted=certificate is not None, certificate=certificate
-    )
+    return Attempt(connect, assigned, address, certificate)
 
 
 def token(name: str, **claims: Any) -> bytes:
@@ -310,7 +308,7 @@ async def test_a_chosen_password_is_checked_beside_the_loop(house) -> None:
     made = house()
     verdict = made.door.admit(attempt("phone", "ann", "a good passphrase"))
     assert isinstance(verdict, asyncio.Future)
-    assert await verdict == Identity("phone", "ann", None, EDITOR)
+    assert (await verdict)() == Identity("phone", "ann", None, EDITOR)
     assert who(await made.ask(attempt("ann", "ann", "a good passphrase"))) == ("ann", "ann")
     assert await made.ask(attempt("phone", "ann", "a bad passphrase")) == WRONG
 
@@ -328,7 +326,7 @@ async def test_a_name_that_nobody_has_goes_the_way_of_a_wrong_password(house) ->
     for name in ("nobody", "hall"):
         verdict = made.door.admit(attempt("phone", name, "guess"))
         assert isinstance(verdict, asyncio.Future)
-        assert await verdict == WRONG
+        assert (await verdict)() == WRONG
 
 
 def test_where_nobody_has_a_password_no_thread_is_bothered(house) -> None:
@@ -347,11 +345,16 @@ async def test_the_first_password_is_noticed_while_the_server_runs(house) -> Non
     assert isinstance(made.door.admit(attempt("phone", "nobody", "guess")), asyncio.Future)
 
 
+@pytest.mark.parametrize("when", ["during the check", "between the check and its verdict"])
 @pytest.mark.parametrize("happens", ["removed", "replaced", "changed", "revoked"])
-async def test_what_happens_during_a_check_counts(house, happens: str) -> None:
+async def test_what_happens_until_the_verdict_is_given_counts(
+    house, happens: str, when: str
+) -> None:
     made = house()
-    verdict = made.door.admit(attempt("phone", "ann", "a good passphrase"))
-    assert isinstance(verdict, asyncio.Future)
+    answer = made.door.admit(attempt("phone", "ann", "a good passphrase"))
+    assert isinstance(answer, asyncio.Future)
+    if when != "during the check":
+        await answer
     ann = made.profile("ann")
     if happens == "removed":
         made.registry.remove("ann")
@@ -361,7 +364,7 @@ async def test_what_happens_during_a_check_counts(house, happens: str) -> None:
         ann.password = hash_password("another passphrase")
     else:
         ann.revoked = True
-    assert await verdict == (REVOKED if happens == "revoked" else WRONG)
+    assert (await answer)() == (REVOKED if happens == "revoked" else WRONG)
 
 
 async def test_a_client_that_leaves_during_a_check_disturbs_nobody(house) -> None:
@@ -371,7 +374,7 @@ async def test_a_client_that_leaves_during_a_check_disturbs_nobody(house) -> Non
     assert isinstance(first, asyncio.Future)
     assert isinstance(second, asyncio.Future)
     first.cancel()
-    assert who(await second) == ("ann", None)
+    assert who((await second)()) == ("ann", None)
 
 
 async def test_when_too_many_wait_a_login_is_put_off_and_not_held_against_anybody(house) -> None:
@@ -381,7 +384,7 @@ async def test_when_too_many_wait_a_login_is_put_off_and_not_held_against_anybod
     assert verdicts[2:] == [Refused(3, "login_busy")] * 6
     for each in verdicts[:2]:
         assert isinstance(each, asyncio.Future)
-        assert who(await each) == ("ann", None)
+        assert who((await each)()) == ("ann", None)
     assert who(await made.ask(tries[0])) == ("ann", None)
 
 
@@ -389,7 +392,7 @@ async def test_whoever_waits_when_the_door_closes_is_refused(house) -> None:
     made = house(auth={"password_workers": 1})
     verdicts = [made.door.admit(attempt(str(i), "ann", "a good passphrase")) for i in range(3)]
     made.door.close()
-    assert await verdicts[2] == Refused(3, "server_stopped")
+    assert (await verdicts[2])() == Refused(3, "server_stopped")
 
 
 # Limits on failures.
@@ -428,10 +431,55 @@ def test_bad_tokens_are_failures_and_good_ones_are_not(house) -> None:
     assert made.at_once(good) == LIMITED
 
 
-async def test_many_guesses_at_one_time_count_before_they_are_checked(house) -> None:
+async def test_many_with_the_right_password_come_in_at_one_time_behind_one_address(house) -> None:
     made = house(auth={"login_failures": 2, "password_queue": 10})
-    verdicts = [made.door.admit(attempt(str(i), "ann", "guess")) for i in range(6)]
-    assert verdicts[2:] == [LIMITED] * 4
+    right = [attempt(f"phone{i}", "ann", "a good passphrase") for i in range(6)]
+    verdicts = await asyncio.gather(*map(made.ask, right))
+    assert [who(each) for each in verdicts] == [("ann", None)] * 6
+
+
+async def test_many_guesses_at_one_time_are_paid_for_one_by_one(house) -> None:
+    made = house(auth={"login_failures": 2, "login_refill": 6, "password_queue": 10})
+    guesses = [attempt(str(i), "ann", "guess") for i in range(5)]
+    assert await asyncio.gather(*map(made.ask, guesses)) == [WRONG] * 5
+    right = attempt("phone", "ann", "a good passphrase")
+    for _ in range(3):  # three failures that the address did not have, ten seconds each
+        assert made.at_once(right) == LIMITED
+        made.now += 10
+    assert made.at_once(right) == LIMITED
+    made.now += 10
+    assert who(await made.ask(right)) == ("ann", None)
+
+
+async def test_who_leaves_before_the_answer_has_failed_all_the_same(house) -> None:
+    made = house(auth={"login_failures": 1, "password_workers": 1})
+    left = made.door.admit(attempt("phone", "ann", "guess"))
+    right = made.door.admit(attempt("phone", "ann", "a good passphrase"))
+    left.cancel()
+    assert who((await right)()) == ("ann", None)  # its check began before the failure was known
+    assert made.at_once(attempt("phone", "ann", "a good passphrase")) == LIMITED
+
+
+def test_a_device_with_an_old_secret_does_not_put_off_others_for_ever(house) -> None:
+    made = house(auth={"login_failures": 1, "login_refill": 6})
+    wrong = attempt("kitchen", "kitchen", "wrong")
+    assert [made.at_once(wrong) for _ in range(50)] == [WRONG] + [LIMITED] * 49
+    made.now += 10
+    assert who(made.at_once(attempt("hall", "hall", token("hall")))) == ("hall", "hall")
+
+
+# Bounds.
+
+
+def test_names_have_a_longest_length(house) -> None:
+    made = house(opened=True)
+    for longest in ("x" * 256, "ü" * 128):
+        assert who(made.at_once(attempt(longest, longest, "x"))) == ("", None)
+        assert who(made.at_once(attempt("x", certificate=longest))) == (longest, None)
+        longer = longest + "x"
+        assert made.at_once(attempt(longer)) == Refused(2, "client_id_too_long")
+        assert made.at_once(attempt("x", longer, "x")) == Refused(4, "user_name_too_long")
+        assert made.at_once(attempt("x", certificate=longer)) == Refused(4, "user_name_too_long")
 
 
 # Rights.

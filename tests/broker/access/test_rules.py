@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from broker.access.identity import Identity
-from broker.access.rules import MAX_LEVELS, Rules, Topic
+from broker.access.rules import MAX_FILTER_BYTES, MAX_FILTER_LEVELS, MAX_LEVELS, Rules, Topic
 from devices.packets import valid_filter, valid_topic
 from devices.profile import EVERYTHING, NO_RIGHTS, Rights, valid_device_id
 from feedgen.channels import matches
@@ -173,11 +173,20 @@ def test_the_servers_own_topics_are_read_by_operators_and_written_by_nobody() ->
 def test_a_topic_of_very_many_levels_is_nobodys() -> None:
     deepest = "/".join("a" * MAX_LEVELS)
     assert rules().publish(KITCHEN, deepest) is Topic.OTHER
-    assert rules().subscribe(KITCHEN, deepest) is Topic.OTHER
-    for deeper in (deepest + "/a", deepest + "/#", "/" * 65_000):
+    for deeper in (deepest + "/a", "/" * 65_000):
         assert rules().publish(KITCHEN, deeper) is Topic.FORBIDDEN
-        assert rules().subscribe(KITCHEN, deeper) is Topic.FORBIDDEN
         assert rules().publish(KITCHEN, f"items/{deeper}") is Topic.FORBIDDEN
+
+
+def test_a_filter_of_many_levels_or_bytes_is_nobodys_but_a_feed_is_its_devices():
+    deepest = "/".join("a" * MAX_FILTER_LEVELS)
+    longest = "ü" * (MAX_FILTER_BYTES // 2)
+    for text in (deepest, longest):
+        assert rules().subscribe(KITCHEN, text) is Topic.OTHER
+    for text in (deepest + "/a", deepest + "/#", longest + "a", "$SYS/" + longest, "+/" * 40 + "#"):
+        assert rules().subscribe(KITCHEN, text) is Topic.FORBIDDEN
+    far = "x/" * MAX_FILTER_LEVELS
+    assert rules(prefix=far).subscribe(KITCHEN, f"{far}f/kitchen") is Topic.FRAMES
 
 
 # Names that look like patterns (CVE-2017-7650 and its kin).

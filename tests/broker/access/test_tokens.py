@@ -85,9 +85,15 @@ def test_a_token_of_the_configured_algorithm_names_its_subject(verifier, algorit
         ({"exp": None}, "bad_token"),
         ({"exp": "tomorrow"}, "bad_token"),
         ({"exp": float("inf")}, "bad_token"),
+        ({"exp": float("nan")}, "bad_token"),
+        ({"exp": 10**400}, "bad_token"),
+        ({"exp": "9" * 5_000}, "bad_token"),
         ({"sub": None}, "bad_token"),
         ({"sub": 7}, "bad_token"),
         ({"sub": ["kitchen"]}, "bad_token"),
+        ({"sub": ""}, "bad_token"),
+        ({"sub": "ü" * 129}, "bad_token"),
+        ({"sub": "\ud800"}, "bad_token"),
         ({"nbf": 4_000_000_000}, "bad_token"),
         ({"iss": "somebody"}, "bad_token"),
         ({"iss": None}, "bad_token"),
@@ -163,6 +169,56 @@ def test_no_bytes_raise_anything_but_bad_token(tmp_path_factory, data: bytes):
     checking = TokenVerifier(TokenSettings(key=file, algorithm="EdDSA"))
     with pytest.raises(BadToken):
         checking.verify(data)
+
+
+# Numbers of every size, text that is none, and containers where names are expected.
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**320), 10**320)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just("9" * 5_000)
+    | st.sampled_from(["\ud800", "kitchen", "login", "fleetfeed"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+CLAIMS = st.dictionaries(
+    st.sampled_from(["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "crit"]), ANYTHING
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(CLAIMS, st.booleans())
+def test_no_claims_however_well_signed_raise_anything_but_bad_token(
+    tmp_path_factory, claims: dict[str, object], strict: bool
+):
+    file = tmp_path_factory.getbasetemp() / "shared-secret"
+    file.write_text(SECRET)
+    checked = {"issuer": "login", "audience": "fleetfeed"} if strict else {}
+    checking = TokenVerifier(TokenSettings(key=file, algorithm="HS256", **checked))
+    content = {"sub": "kitchen", "exp": 4_000_000_000} | claims
+    signing = raw({"alg": "HS256"}, content).rpartition(b".")[0]
+    signature = base64.urlsafe_b64encode(hmac_sha256(SECRET.encode(), signing)).rstrip(b"=")
+    try:
+        found = checking.verify(signing + b"." + signature)
+    except BadToken:
+        return
+    assert found.user == content["sub"] != ""
+    assert found.expires > time.time()
+
+
+def test_claims_that_are_nested_too_deeply_are_bad(verifier):
+    deep = b'{"sub":' + b"[" * 1_500 + b"]" * 1_500 + b"}"
+    signing = b".".join(
+        base64.urlsafe_b64encode(part).rstrip(b"=") for part in (b'{"alg":"HS256"}', deep)
+    )
+    signature = base64.urlsafe_b64encode(hmac_sha256(SECRET.encode(), signing)).rstrip(b"=")
+    with pytest.raises(BadToken):
+        verifier("HS256").verify(signing + b"." + signature)
 
 
 def test_a_bad_token_says_nothing_of_the_token(verifier):

@@ -23,6 +23,7 @@ from devices.packets import (
     Will,
     encode,
 )
+from devices.registry import hash_secret
 from tests.broker.support import Peer, Served, ServerProcess, Target, eventually, follow, item
 
 Serve = Callable[..., Awaitable[Served]]
@@ -540,3 +541,131 @@ async def test_keep_alive_holds_for_every_client(served: Served) -> None:
     await peer.expect_closed()
     assert 1.4 < asyncio.get_running_loop().time() - started < 4
     assert served.count("closed", "keep_alive") == 1
+
+
+# ---- What a review found
+
+
+async def test_a_filter_repeated_in_one_packet_is_answered_once(served: Served) -> None:
+    speaker = await served.connect("speaker")
+    for number in range(300):
+        speaker.send(Publish(f"home/{number}", b"x", 0, retain=True))
+    await speaker.ping()
+    greedy = await served.connect("greedy")
+    greedy.send(Subscribe(1, (("#", 0),) * 10_000))
+    suback = await greedy.expect(Suback)
+    assert len(suback.codes) == 10_000
+    assert suback.codes[511:513] == (0, 0x80)
+    for _ in range(300):
+        assert (await greedy.expect(Publish)).retain
+    await greedy.ping()
+
+
+async def test_all_that_is_retained_arrives_though_it_is_more_than_may_wait(serve: Serve) -> None:
+    served = await serve(topics__max_queued=10, topics__max_inflight=3)
+    speaker = await served.connect("speaker")
+    for number in range(700):
+        speaker.send(Publish(f"home/{number}", b"x", 1, number + 1, retain=True))
+        await speaker.expect(Puback)
+    reader = await served.connect("reader", clean=False)
+    assert await reader.subscribe(("home/+", 1)) == (1,)
+    seen = set()
+    for number in range(700):
+        publish = await reader.expect(Publish)
+        reader.send(Puback(publish.packet_id))
+        if number == 300:  # the rest comes after a break
+            await reader.drop()
+            reader = await served.connect("reader", clean=False)
+        seen.add(publish.topic)
+    session = served.server.lane.sessions["", "reader"]
+    while len(seen) < 700:
+        publish = await reader.expect(Publish)
+        reader.send(Puback(publish.packet_id))
+        seen.add(publish.topic)
+    assert not session.answers
+
+
+async def test_what_the_operator_ends_is_not_present_afterwards(served: Served) -> None:
+    device = await served.subscribed("kitchen", clean=False)
+    assert await device.peer.subscribe(("home", 1)) == (1,)
+    profile = served.server.registry.get("kitchen")
+    assert profile is not None
+    await served.server.service.ended(profile, "rights_changed")
+    await device.peer.expect_closed()
+    assert served.count("closed", "rights_changed") == 1
+    again = await served.device("kitchen", device.replica, clean=False)
+    assert not again.session_present
+    await served.publish(item("a", "the feed goes on without a subscription"))
+    await again.shows("the feed goes on without a subscription")
+
+
+async def test_an_unproven_session_that_expires_leaves_the_proven_device_alone(
+    serve: Serve,
+) -> None:
+    served = await serve(limits__session_expiry=60)
+    first = await served.subscribed("kitchen", clean=False)
+    await first.peer.leave()
+    old = served.server.lane.sessions["", "kitchen"]
+    key = served.server.door._key
+    profile = served.server.registry.get("kitchen")
+    assert profile is not None
+    profile.secret_hash = hash_secret("secret", "kitchen", key)
+    device = await served.device("kitchen", clean=False, username="kitchen", password=b"secret")
+    await device.subscribe()
+    await device.frame()
+    old.ended_at -= 61
+    await served.publish(item("a", "still served"))
+    await device.shows("still served")
+    assert list(served.server.lane.sessions) == [("kitchen", "kitchen")]
+
+
+async def test_a_session_with_an_unreleased_message_is_not_present_after_a_restart(
+    served: Served,
+) -> None:
+    device = await served.subscribed("kitchen", clean=False)
+    device.peer.send(Publish("home", b"once", 2, 77))
+    assert await device.peer.expect(Pubrec) == Pubrec(77)
+    await served.drop_peers()
+    await served.restart()
+    again = await served.device("kitchen", device.replica, clean=False)
+    assert not again.session_present
+
+
+async def test_a_position_of_before_a_restart_expires_too(serve: Serve) -> None:
+    served = await serve(limits__session_expiry=1)
+    device = await served.subscribed("kitchen", clean=False)
+    await served.drop_peers()
+    await served.restart()
+    profile = served.server.registry.get("kitchen")
+    assert profile is not None
+    profile.seen -= 3
+    again = await served.device("kitchen", device.replica, clean=False)
+    assert not again.session_present
+    assert profile.subscribed is None
+
+
+async def test_a_stall_of_the_server_is_nobodys_silence(served: Served) -> None:
+    peer = await served.connect("listener", keep_alive=2)
+    lane = served.server.lane
+    lane._ticked_at -= 30  # as if the loop had stood still for so long
+    await eventually(lambda: lane.tick, lambda tick, seen=lane.tick: tick > seen + 0.3)
+    await peer.ping()
+
+
+async def test_a_disconnect_discards_the_will_whatever_is_still_owed(serve: Serve) -> None:
+    served = await serve(limits__write_buffer=4096)
+    watcher = await served.connect("watcher")
+    await watcher.subscribe(("wills/#", 0))
+    leaver = await served.connect("leaver", will=Will("wills/leaver", b"gone"))
+    connection = served.server.lane.sessions["", "leaver"].connection
+    assert connection is not None
+    connection.writing_paused = True  # as when it reads nothing
+    leaver.send(*(Publish("items/x", b"x", 1, n + 1) for n in range(2000)), Disconnect())
+    await leaver.expect_end()
+    await eventually(lambda: served.server.lane.connections, lambda count: count == 1)
+    speaker = await served.connect("speaker")
+    await speaker.publish("wills/none", b"no will before this")
+    first = await watcher.expect(Publish)
+    assert first.topic in {"wills/none", "wills/leaver"}
+    if served.count("closed", "write_buffer_full") == 0:
+        assert first.topic == "wills/none"

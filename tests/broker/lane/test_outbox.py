@@ -68,7 +68,7 @@ def test_a_full_outbox_refuses_and_says_so() -> None:
     assert box.add(message(1), 1)
     assert box.add(message(2), 1)
     assert not box.add(message(3), 1)
-    small = outbox(max_messages=100, max_bytes=200)
+    small = outbox(max_messages=100, max_bytes=2 * Message("t", bytes(90)).size - 1)
     taken = [small.add(Message("t", bytes(90)), 1) for _ in range(4)]
     assert taken == [True, True, False, False]
 
@@ -79,7 +79,7 @@ def test_what_waits_at_qos_0_goes_with_the_connection() -> None:
     sent(box)
     box.add(message(1, 1), 1)
     box.add(message(2, 0), 0)
-    box.disconnected()
+    assert box.disconnected() == 1
     assert box.waiting == 1
     assert box.bytes == message(1).size
 
@@ -102,8 +102,9 @@ def test_a_resumed_session_gets_publish_with_dup_and_pubrel_where_pubrec_had_com
 
 
 def test_retained_messages_keep_their_flag_when_they_are_sent_again() -> None:
-    box = outbox(max_messages=1)
-    box.add_retained((message(number), number % 2) for number in range(3))
+    box = outbox(max_messages=3)
+    for number in range(3):
+        assert box.add(message(number), number % 2, retain=True)
     assert [(each.payload, each.retain) for each in sent(box)] == [
         (b"0", True),
         (b"1", True),
