@@ -60,7 +60,6 @@ class Rules:
     def __init__(self, *, prefix: str, refused: tuple[str, ...], others: bool) -> None:
         self._feed = own_topics(prefix)
         self.items, self.frames, self.ups = self._feed
-        self._feed_parents = frozenset(name[:-1] for name in self._feed)
         self._refused = refused
         self._others = others
 
@@ -93,7 +92,7 @@ class Rules:
 
     def is_feed_filter(self, topic_filter: str) -> bool:
         """Whether a filter lies within the topics of the feed, which no wildcard may reach into."""
-        return topic_filter.startswith(self._feed) or topic_filter in self._feed_parents
+        return f"{topic_filter}/".startswith(self._feed)
 
     def is_refused(self, text: str) -> bool:
         """Whether a topic, or all that a filter matches, is closed to everybody."""

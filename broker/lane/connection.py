@@ -567,9 +567,11 @@ class Connection(asyncio.Protocol):
         # Messages may stand in front of SUBACK [MQTT-3.8.4-1 allows it]; here they never do.
         self._answer(encode(Suback(packet.packet_id, tuple(codes))))
         looked_at = zip(filters, codes[:MAX_FILTERS], strict=False)
-        for name, code in {name: code for (name, _), code in looked_at}.items():
-            if code != REFUSED and name in self.session.filters:
-                self.lane.exchange.answer(self.session, name, code)
+        granted = {name: code for (name, _), code in looked_at}
+        self.lane.exchange.answer(
+            self.session,
+            {name: qos for name, qos in granted.items() if name in self.session.filters},
+        )
 
     def _subscribe(self, topic_filter: str, qos: int) -> int:
         """Subscribes to one filter; the code for SUBACK."""

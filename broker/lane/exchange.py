@@ -22,7 +22,7 @@ from devices.packets import REFUSED
 from feedgen.channels import FilterTrie
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from broker.config import TopicSettings
     from broker.counters import Counters
@@ -119,10 +119,14 @@ class Exchange:
 
     # ---- What is retained
 
-    def answer(self, session: Session, topic_filter: str, qos: int) -> None:
-        """Begins to send what is retained for a subscription [MQTT-3.3.1-6], [MQTT-3.8.4-3]."""
-        session.answers[topic_filter] = self._retained.answer(topic_filter, qos)
-        self._answer_soon(session)
+    def answer(self, session: Session, granted: Mapping[str, int]) -> None:
+        """Sends what is retained for new subscriptions [MQTT-3.3.1-6], [MQTT-3.8.4-3].
+
+        The first of it at once, the rest later: filters with the QoS that was granted to each.
+        """
+        for topic_filter, qos in granted.items():
+            session.answers[topic_filter] = self._retained.answer(topic_filter, qos)
+        self._answer_on(session)
 
     def _answer_soon(self, session: Session) -> None:
         if session in self._answering:
@@ -139,18 +143,23 @@ class Exchange:
         del self._answering[session]
         if self._answering:
             asyncio.get_running_loop().call_soon(self._answer_some)
+        self._answer_on(session)
+
+    def _answer_on(self, session: Session) -> None:
+        """One step: what is found is sent, as far as there is room for it."""
         outbox = session.outbox
-        if outbox is None or session.connection is None or not session.answers:
+        if outbox is None or session.connection is None:
             return
-        answer = next(iter(session.answers.values()))
-        for _ in range(_LOOKS):
-            if answer.over or outbox.room <= 0:
-                break
-            message = answer.look()
-            if message is not None:
-                outbox.add(message, min(answer.qos, message.qos), retain=True)
-        if answer.over:
-            del session.answers[answer.topic_filter]
+        looks = _LOOKS
+        while session.answers and looks and outbox.room > 0:
+            answer = next(iter(session.answers.values()))
+            while not answer.over and looks and outbox.room > 0:
+                looks -= 1
+                message = answer.look()
+                if message is not None:
+                    outbox.add(message, min(answer.qos, message.qos), retain=True)
+            if answer.over:
+                del session.answers[answer.topic_filter]
         self.pump(session)
 
     # ---- Sessions
