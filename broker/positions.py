@@ -276,8 +276,8 @@ class Positions:
             position = (0, 0)
         if hello.options is not None:
             changed = self._registry.apply_hello(live.profile, hello.options)
-            if changed.k or changed.budget:
-                position = (0, 0)
+            if (changed.k or changed.budget) and position <= self._known(live):
+                position = (0, 0)  # else it is ahead, and needs a new epoch first
             if changed.k and shelf_of(live.profile.k) != live.seat.shelf:
                 self._sending.take_acks()
                 live = self._roster.reseat(live)
@@ -301,6 +301,12 @@ class Positions:
             self._deferred[live.profile.device] = None
         else:
             self._settle_soon(live)
+
+    def _known(self, live: Live) -> tuple[int, int]:
+        """The highest position that a device can have of this server."""
+        if not live.proven:
+            return live.profile.epoch, _SEQ_LIMIT
+        return self._roster.ledger(live).position(live.seat.row)
 
     def tick(self, now: float) -> None:
         """What time brings about: for hellos that came too soon after the last, and for silence."""

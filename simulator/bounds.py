@@ -39,8 +39,13 @@ def slope(values: Sequence[float]) -> float:
 
 
 def growth(samples: Sequence[Memory]) -> float:
-    """Bytes that a round leaves behind; 0 where there are too few rounds to tell."""
-    return slope([sample.now for sample in samples]) if len(samples) >= ENOUGH else 0.0
+    """Bytes that a round leaves behind; 0 where there are too few rounds to tell.
+
+    Of the later half: a process that was just started still warms up.
+    """
+    if len(samples) < ENOUGH:
+        return 0.0
+    return slope([sample.now for sample in samples[len(samples) // 2 :]])
 
 
 def memory_grows(

@@ -29,7 +29,7 @@ from devices.replica import Received
 from simulator.facts import Content, Finding, History, Key, Publication, ServerClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from devices.frames import FeedItem, Frame
@@ -53,6 +53,7 @@ class _Device:
         dismissed: Item numbers that it dismissed.
         gone: Those of them that then were away although they would have had a place.
         profiles: What it said of itself, oldest first: filters, attributes, acknowledged.
+        log: What it notes; evidence.
     """
 
     epoch: int = 0
@@ -61,6 +62,7 @@ class _Device:
     dismissed: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
     profiles: list[_Said] = field(default_factory=list)
+    log: Collection[str] = ()
 
     @property
     def last_profile(self) -> int | None:
@@ -147,6 +149,10 @@ class Checker:
 
     # ---- Devices
 
+    def watch(self, device: str, log: Collection[str]) -> None:
+        """What a device notes of itself, now and later, is evidence of what it finds."""
+        self._devices[device].log = log
+
     def frame(
         self,
         device: str,
@@ -163,7 +169,8 @@ class Checker:
             topic: Of the PUBLISH.
             data: Its payload.
             received: What the device's replica made of it; None if it was not asked.
-            late: It came on a connection that the device has already replaced by another.
+            late: It came on a connection that the device has already replaced by another, or it repeats what a
+                resumed session did not acknowledge: its epoch may be over.
         """
         known = self._devices[device]
         if topic != f"f/{device}":
@@ -178,7 +185,7 @@ class Checker:
             self._find("wire", f"{device} received a frame of no known type", data.hex())
             return
         if received is Received.IMPOSSIBLE:
-            self._find("wire", f"{device} received an impossible op", str(frame))
+            self._find("wire", f"{device} received an impossible op", str(frame), *known.log)
         self._position(device, known, frame, data, late=late)
         for item in items_of(frame):
             key = self._named(device, item.n, item.payload)
@@ -191,9 +198,11 @@ class Checker:
         place = frame.epoch, frame.seq
         digest = blake2b(data, digest_size=16).digest()
         if known.frames.setdefault(place, digest) != digest:
-            self._find("G4", f"{device} received two frames as {place[0]}.{place[1]}", str(frame))
+            sentence = f"{device} received two frames as {place[0]}.{place[1]}"
+            self._find("G4", sentence, str(frame), *known.log)
         if frame.epoch < known.epoch and not late:
-            self._find("G4", f"{device} went from epoch {known.epoch} back", str(frame))
+            sentence = f"{device} went from epoch {known.epoch} back"
+            self._find("G4", sentence, str(frame), *known.log)
         known.epoch = max(known.epoch, frame.epoch)
 
     def _named(self, who: str, n: int, payload: str | bytes) -> Key | None:

@@ -284,6 +284,6 @@ class _Pump:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Ends a connection with RST instead of FIN."""
     end = writer.get_extra_info("socket")  # None once the connection is lost
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, ValueError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
     writer.transport.abort()

@@ -42,8 +42,10 @@ def handlers(server: Server, key: bytes) -> Mapping[str, Handler]:
         return {**found, **service.describe(found["device"])}
 
     async def status(_args: dict[str, Any]) -> dict[str, Any]:
-        host, port = server.address
-        return {"host": host, "port": port, **service.status()}
+        listening = [{"host": host, "port": port} for host, port in server.addresses]
+        if server.config.tls.bind is not None:
+            listening[-1]["tls"] = True
+        return {"listening": listening, **service.status()}
 
     async def windows(args: dict[str, Any]) -> dict[str, Any]:
         asked = arguments.texts(args, "devices")

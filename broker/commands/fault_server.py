@@ -114,6 +114,8 @@ def settings(seed: int) -> dict[str, Any]:
         "feed.qos_by_priority": rng.choice(
             ([0, 1, 1, 1], [0, 1, 2, 2], [1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0])
         ),
+        "feed.stall_after": 1.0,
+        "feed.stall_close": rng.choice((2.0, 300.0)),
         "limits.write_buffer": 4_096,
     }
 

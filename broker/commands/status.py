@@ -73,7 +73,11 @@ def _print_present(result: Mapping[str, Any]) -> None:
 
     devices, store = result["devices"], result["store"]
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("listening on", f"{result['host']}:{result['port']}")
+    ports = [
+        f"{each['host']}:{each['port']}" + (" with TLS" if each.get("tls") else "")
+        for each in result["listening"]
+    ]
+    table.add_row("listening on", ", ".join(ports))
     table.add_row("connections", _number(result["connections"]))
     parts = [f"{_number(devices[key])} {said}" for key, said in _DEVICES.items() if devices[key]]
     table.add_row("devices", ", ".join(parts) or "0")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from devices.frames import Delta, Event, Feedback, Profile, decode_frame, encode_up
+from devices.frames import BadFrame, Delta, Event, Feedback, Profile, decode_frame, encode_up
 from devices.packets import (
     REFUSED,
     Connack,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
-    from devices.frames import FeedItem
+    from devices.frames import FeedItem, Frame
     from devices.packets import Packet
     from simulator.checker import Checker
     from simulator.facts import Window
@@ -48,6 +50,8 @@ _EVERY_FILTER = tuple(sorted({name for names in FOLLOWS for name in names}))
 _HELLO_PAUSE = (0.5, 4.0)
 """Seconds after a hello before the next; the protocol's 30 would be longer than a round."""
 _SECOND_THOUGHT = 0.05
+_FURTHER_ON = 1_000
+"""Epochs: more than a server here ever gets through by itself, so that the position is surely none of its own."""
 _LOG_LINES = 40
 _ZOMBIES = 8
 
@@ -92,6 +96,7 @@ class FaultyDevice:
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self._rng = rng
         self._checker = checker
+        checker.watch(name, self.log)
         self._tally = tally
         self._route = route
         self._spawn = spawn
@@ -110,6 +115,7 @@ class FaultyDevice:
         self._packet_id = 0
         self._unacknowledged: dict[int, Callable[[], None]] = {}
         self._pause, self._quiet_until = _HELLO_PAUSE[0], 0.0
+        self._ahead = False
         # Frames may be as long as any of these: said on this connection, and just before it.
         self._budgets = {DEFAULT_BUDGET}
         self._budgets_before: deque[int] = deque((DEFAULT_BUDGET,), maxlen=4)
@@ -202,6 +208,8 @@ class FaultyDevice:
             self._subscribed = False
         self._note("session present" if connack.session_present else "new session")
         style, resumed = self._rng.random(), self._subscribed
+        if self._ahead:
+            style = 0.0  # frames of an earlier epoch mean nothing to it: it has to say where it is
         self._asked = time.time()
         if style < 0.5:
             link.write(self._hello() + self._subscribe())
@@ -255,7 +263,10 @@ class FaultyDevice:
         kept = not (packet.qos and self._rng.random() < self.habits.withhold)
         again = late or (packet.qos == 2 and packet.packet_id in self._unreleased)
         received = None if again else self._replica.receive(packet.payload)
-        self._checker.frame(self.name, packet.topic, packet.payload, received, late=again)
+        self._note_frame(packet, received)
+        self._checker.frame(
+            self.name, packet.topic, packet.payload, received, late=again or packet.dup
+        )
         if not packet.dup and size > max(self._budgets):
             self._checker.report(
                 Finding("wire", f"{self.name} got {size} bytes, its budgets were {self._budgets}")
@@ -263,7 +274,6 @@ class FaultyDevice:
         if late:
             return
         if received is not None:
-            self._note_frame(packet, received)
             self._act_on(received, packet)
         if not kept:
             self.withheld = True
@@ -276,8 +286,9 @@ class FaultyDevice:
     def _act_on(self, received: Received, packet: Publish) -> None:
         if received is Received.APPLIED:
             self._changed = time.time()
+            self._ahead = False
             self._pause, self._quiet_until = _HELLO_PAUSE[0], 0.0
-            frame = decode_frame(packet.payload)
+            frame = _decoded(packet.payload)
             if self.on_item is not None and frame is not None:
                 for item in items_of(frame):
                     self.on_item(item)
@@ -370,9 +381,12 @@ class FaultyDevice:
         return Flash(held.epoch, held.seq, held.k, held.window)
 
     def _forget(self) -> None:
-        """Lost its flash, or was restored from a backup."""
-        empty = Flash(k=self._replica.k)
-        self._replica = self.firmware.replica(self._backup if self._rng.random() < 0.5 else empty)
+        """Lost its flash, was restored from a backup, or comes from a server that was further on."""
+        now, draw = self._flash(), self._rng.random()
+        ahead = replace(now, epoch=now.epoch + _FURTHER_ON)
+        self._ahead |= draw >= 0.8
+        flash = Flash(k=now.k) if draw < 0.4 else self._backup if draw < 0.8 else ahead
+        self._replica = self.firmware.replica(flash)
         self._note("remembers {}.{}".format(*self._replica.position))
 
     def _hello(self) -> bytes:
@@ -396,12 +410,13 @@ class FaultyDevice:
         self._packet_id = self._packet_id % 0xFFFF + 1
         return self._packet_id
 
-    def _note_frame(self, packet: Publish, received: Received) -> None:
-        frame = None if received is Received.BAD else decode_frame(packet.payload)
-        place = "" if frame is None else f"{type(frame).__name__} {frame.epoch}.{frame.seq}"
+    def _note_frame(self, packet: Publish, received: Received | None) -> None:
+        frame = _decoded(packet.payload)
+        place = "no frame" if frame is None else f"{type(frame).__name__} {frame.epoch}.{frame.seq}"
         base = f" from {frame.start}" if isinstance(frame, Delta) else ""
         dup = " dup" if packet.dup else ""
-        self._note(f"{place}{base} qos {packet.qos} id {packet.packet_id}{dup}: {received}")
+        word = received or "not applied"
+        self._note(f"{place}{base} qos {packet.qos} id {packet.packet_id}{dup}: {word}")
 
     def _note(self, *words: object) -> None:
         self.log.append(f"{time.time() % 1000:7.3f} {' '.join(map(str, words))}")
@@ -409,3 +424,9 @@ class FaultyDevice:
 
 def _nothing() -> None:
     """An acknowledgement that nobody waits for."""
+
+
+def _decoded(data: bytes) -> Frame | None:
+    with contextlib.suppress(BadFrame):
+        return decode_frame(data)
+    return None

@@ -41,19 +41,21 @@ class Link(asyncio.Protocol):
 
     async def open(self, address: tuple[str, int], connect: Connect) -> bool:
         """Connects; whether the server accepted within `GREETING` seconds. If not, the link is closed."""
-        loop = asyncio.get_running_loop()
+        accepted = False
         try:
             async with asyncio.timeout(GREETING):
-                await loop.create_connection(lambda: self, *address)
+                await asyncio.get_running_loop().create_connection(lambda: self, *address)
                 self.write(encode(connect))
-                return await self._greeting
-        except (OSError, TimeoutError):  # a TimeoutError is an OSError, but who remembers
-            return False
+                accepted = await self._greeting
+        except OSError:  # a TimeoutError is one
+            pass
         finally:
-            if not (
-                self._greeting.done() and not self._greeting.cancelled() and self._greeting.result()
-            ):
+            if not accepted:
                 self.abort()
+                # Forgotten at once: where `open` is cancelled in the moment in which the connection is made, uvloop
+                # closes it without a word.
+                self._transport = None
+        return accepted
 
     @property
     def alive(self) -> bool:

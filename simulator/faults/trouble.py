@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from simulator.faults.firmware import Habits
 from simulator.faults.intruder import Intruder
 from simulator.faults.plan import Kind, toxic_of
 from simulator.faults.server import ServerFault
@@ -31,6 +32,7 @@ _DOWN = 0.2
 """Seconds that a server stays down at most before it is started again."""
 _CLOCK_OFFSETS = (-86_400.0, -3_600.0, -30.0, 0.0, 30.0, 700.0, 3_600.0, 86_400.0)
 _OPEN_INTRUDERS = 20
+_DYING = 3
 
 
 class Trouble:
@@ -121,9 +123,10 @@ class Trouble:
             self._clock.restart(time.time())
             starting = asyncio.ensure_future(self._server.start())
             await asyncio.sleep(rng.random() * _START)
-            await self._server.kill()
+            await self._server.close()
             with contextlib.suppress(ServerFault):  # it did not get so far
                 await starting
+            await self._server.close()  # it was only about to begin
 
     async def _term(self, rng: Random) -> None:
         async with self._restarting:
@@ -206,7 +209,11 @@ class Trouble:
         for device in self._devices:
             if rng.random() < 0.6:
                 device.habits.withhold = rng.choice((0.5, 1.0))
-        await asyncio.sleep(self._plan.lasts)
+        # A few come back again and again, as if a frame killed them: what they die of is set aside as poison.
+        dying = rng.sample(self._devices, min(_DYING, len(self._devices)))
+        for device in dying:
+            device.habits = Habits(takeover=0.0, forget=0.0, withhold=1.0)
+        await self._again_and_again(rng, lambda _: rng.choice(dying).connect_soon())
 
     async def _stick(self, rng: Random) -> None:
         stuck = [device for device in self._devices if rng.random() < 0.6]

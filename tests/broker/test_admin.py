@@ -389,7 +389,8 @@ async def test_status_counts_what_happens(served: Served) -> None:
     await eventually(lambda: served.server.lane.connections, lambda found: found == 1)
     await served.at_rest()
     status = await served.command("status")
-    assert (status["host"], status["port"]) == served.address
+    host, port = served.address
+    assert status["listening"] == [{"host": host, "port": port}]
     assert status["connections"] == 1
     assert status["items"] == 1
     assert status["devices"]["total"] == status["devices"]["subscribed"] == 1

@@ -987,8 +987,7 @@ def test_the_port_is_that_of_mqtt_with_or_without_tls(fleetfeed, options, port):
 async def reporting(tmp_path, fleetfeed):
     """Run `fleetfeed status` against a server that reports what a test wants."""
     report = {
-        "host": "127.0.0.1",
-        "port": 1883,
+        "listening": [{"host": "127.0.0.1", "port": 1883}],
         "connections": 12,
         "devices": {"total": 10_204, "with_row": 9, "subscribed": 8, "stalled": 0},
         "items": 57,

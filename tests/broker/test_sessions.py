@@ -539,3 +539,22 @@ async def test_what_a_full_socket_takes_in_part_stays_in_order(served: Served) -
     shelf.sends[live.seat.row] = nearly_full
     await device.subscribe()
     await device.shows(*(f"{n} " + "x" * 150 for n in range(7, -1, -1)))
+
+
+async def test_a_device_that_is_ahead_and_changes_its_length_gets_a_new_epoch(
+    served: Served,
+) -> None:
+    """A snapshot in the epoch of the server would be stale to it, for ever."""
+    await served.publish(item("a", "one"))
+    device = await served.subscribed("kitchen")
+    epoch = device.replica.epoch
+    for ahead, k in (((epoch + 1000, 5), 3), ((epoch + 1001, 900), 20)):
+        await device.peer.drop()
+        replica = Replica(k)
+        replica.epoch, replica.seq = ahead
+        device = await served.device("kitchen", replica)
+        device.hello(HelloOptions(k=k))
+        await device.subscribe()
+        snapshot = await device.snapshot()
+        assert snapshot.epoch == ahead[0] + 1
+        assert snapshot.k == k

@@ -36,6 +36,11 @@ def test_a_server_whose_memory_only_swings_is_not() -> None:
     assert memory_grows(swinging, most=500 * MIB, per_round=MIB // 4, devices=10) == []
 
 
+def test_a_server_that_warms_up_is_not() -> None:
+    warming = samples(*(60 + min(place, 8) for place in range(ENOUGH)))
+    assert memory_grows(warming, most=500 * MIB, per_round=MIB // 4, devices=10) == []
+
+
 def test_a_few_samples_are_no_trend() -> None:
     growing = samples(*range(60, 60 + ENOUGH - 1))
     assert memory_grows(growing, most=500 * MIB, per_round=MIB // 4, devices=10) == []
