@@ -8,8 +8,8 @@ READY := .venv/.ready
 DEMO ?=
 # Passed on to the fault suite: make faults FAULTS="--rounds 1000 --seed 7"
 FAULTS ?=
-# Seconds for each fuzzer: make fuzz SECONDS=600
-SECONDS ?= 20
+# Passed on to the fuzzers: make fuzz FUZZ="packets --seconds 600"
+FUZZ ?= --seconds 15
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
 
@@ -40,7 +40,7 @@ faults: $(READY) ## kill, cut, delay, fill the disk, step the clock, and prove t
 	@$(BIN)/python -m broker faults $(FAULTS)
 
 fuzz: $(READY) ## coverage-guided fuzzing of every decoder
-	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 lint: $(READY) ## style and common mistakes
 	$(BIN)/ruff format --check .

@@ -84,7 +84,7 @@ LIBRARIES = {
     "devices/": {"msgpack", "numpy", "paho"},
     "feedgen/": {"msgpack", "numpy"},
     "feedgen/store/": {"redis"},
-    "simulator/": {"rich"},
+    "simulator/": {"msgpack", "rich"},
 }  # fmt: skip
 
 

@@ -30,6 +30,9 @@ _ECHOES = 12
 _ECHO_MARGIN = 6.0
 """Seconds that an item has left at least when it is repeated: one that ends meanwhile would be accepted anew."""
 
+_STABLE = 0.5
+"""Seconds without a change after which nothing more is expected to change."""
+
 
 class Rest:
     """Brings everything to rest and has it judged.
@@ -129,12 +132,13 @@ class Rest:
         """What devices and server show once both stopped to change; at most for `PATIENCE`."""
         until = time.monotonic() + PATIENCE
         await asyncio.sleep(_LOOK_AGAIN)
-        looked = await self._look()
-        while time.monotonic() < until:
+        looked, since = await self._look(), time.monotonic()
+        # Not after two looks: on a busy machine what was said last may not have been heard yet.
+        while time.monotonic() < min(until, since + _STABLE):
             await asyncio.sleep(_LOOK_AGAIN)
             before, looked = looked, await self._look()
-            if before[0] == looked[0]:
-                break
+            if before[0] != looked[0]:
+                since = time.monotonic()
         return looked
 
     async def _look(self) -> tuple[list[DeviceAtRest], float]:

@@ -71,9 +71,9 @@ async def run_suite(
         0 if every promise was kept, else 1.
     """
     suite = _Suite(seed, rounds, devices, only, server, missing, keep)
-    quiet = json_output
-    with contextlib.nullcontext() if quiet else _screen(console, suite):
-        await suite.run(_silence if quiet or console.is_terminal else _lines(console))
+    live = console.is_terminal and not json_output
+    with _screen(console, suite) if live else contextlib.nullcontext():
+        await suite.run(_silence if live or json_output else _lines(console))
     if json_output:
         sys.stdout.write(json.dumps(suite.outcome.as_json()) + "\n")
     else:
@@ -192,10 +192,7 @@ def _lines(console: Console) -> Callable[[Outcome, Round], None]:
 
 @contextlib.contextmanager
 def _screen(console: Console, suite: _Suite) -> Iterator[None]:
-    """A live picture on a terminal, nothing elsewhere."""
-    if not console.is_terminal:
-        yield
-        return
+    """A live picture."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         async def paint() -> None:

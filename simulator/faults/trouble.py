@@ -122,11 +122,13 @@ class Trouble:
         async with self._store_in_use:
             self._clock.restart(time.time())
             starting = asyncio.ensure_future(self._server.start())
-            await asyncio.sleep(rng.random() * _START)
-            await self._server.close()
-            with contextlib.suppress(ServerFault):  # it did not get so far
-                await starting
-            await self._server.close()  # it was only about to begin
+            try:
+                await asyncio.sleep(rng.random() * _START)
+            finally:
+                await self._server.close()
+                with contextlib.suppress(ServerFault):  # it did not get so far
+                    await starting
+                await self._server.close()  # it was only about to begin
 
     async def _term(self, rng: Random) -> None:
         async with self._restarting:

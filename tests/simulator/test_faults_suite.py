@@ -71,9 +71,7 @@ class Forgiving(FaultServer):
         return {device: window and window[:-1] for device, window in found.items()}
 
 
-@pytest.mark.parametrize(
-    ("liar", "promises"), [(Forgetful, {"G1", "G3"}), (Forgiving, {"G1", "G2", "G3"})]
-)
+@pytest.mark.parametrize(("liar", "promises"), [(Forgetful, {"G1", "G3"}), (Forgiving, {"G2"})])
 async def test_a_server_that_breaks_a_promise_is_found_out(
     liar: type[FaultServer],
     promises: set[str],
@@ -97,8 +95,7 @@ async def test_a_server_that_breaks_a_promise_is_found_out(
     said = json.loads(capfd.readouterr().out)
     assert code == 1
     found = {finding["promise"] for finding in said["findings"]}
-    assert found
-    assert found <= promises
+    assert found & promises
     assert {finding["seed"] for finding in said["findings"]} == {3}
     assert kept == [3]
 
