@@ -100,6 +100,8 @@ class Rest:
         Raises:
             ServerFault: The server does not answer.
         """
+        # On connections of now: an old one may be dead without knowing, and what it says be heard only when it is repeated.
+        await asyncio.gather(*(device.connect() for device in self._devices[:-1]))
         for device in self._devices[:-1]:
             behaviour.say_all(device, self._checker, rng)
         before, now = await self._stable()
