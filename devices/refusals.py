@@ -67,7 +67,8 @@ def tls_fault(error: BaseException | None) -> TlsFault | None:
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE.get(error.verify_code, TlsFault.UNTRUSTED)
-    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError):
+    closed = ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError
+    if isinstance(error, closed):
         return TlsFault.NO_TLS
     if not isinstance(error, ssl.SSLError):
         return None

@@ -243,7 +243,12 @@ STATEMENTS = (
         note="Nothing is retained. SUBSCRIBE alone brings the window again; after a hello on the "
         "same connection it brings nothing, as the server knows what the device holds.",
     ),
-    Statement("3.8.4-4", "Several filters in one packet are as good as one packet for each."),
+    Statement(
+        "3.8.4-4",
+        "Several filters in one packet are as good as one packet for each.",
+        note="What is retained comes once for a filter that one packet names several times, lest 1 kB ask for "
+        "millions of messages. Filters behind the 512th are refused.",
+    ),
     Statement(
         "3.8.4-5",
         "SUBACK has a code for each filter: the QoS that is granted, or failure.",
