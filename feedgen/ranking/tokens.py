@@ -1,0 +1,44 @@
+"""Names as numbers: 64-bit tokens of strings, and tokens of pairs.
+
+A feature's place in a table of 2^b entries is the top b bits of its token times a constant; see
+`places`. Tokens are the same on every machine and in every run, so that stored state stays true.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens: TypeAlias = NDArray[np.uint64]
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio, odd: Fibonacci hashing (Knuth, TAOCP 3, 6.4)."""
+_SHIFT = np.uint64(29)
+
+
+@lru_cache(maxsize=1 << 16)
+def token(name: str, value: str) -> int:
+    """Return the token of a field's value."""
+    data = b"%d:%s%s" % (len(name.encode()), name.encode(), value.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+
+
+def device_token(device: str) -> int:
+    """Return the token of a device: the first 8 bytes of the BLAKE2b of its id, little endian."""
+    return int.from_bytes(blake2b(device.encode(), digest_size=8).digest(), "little")
+
+
+def cross(one: Tokens, other: Tokens) -> Tokens:
+    """Return tokens of pairs; the order counts. Shapes broadcast."""
+    mixed: Tokens = (one * _ODD) ^ (one >> _SHIFT)
+    mixed = (mixed + other) * _ODD
+    return np.asarray(mixed ^ (mixed >> _SHIFT))
+
+
+def places(tokens: Tokens, bits: int) -> NDArray[np.int64]:
+    """Return the places of tokens in a table of 2^bits entries."""
+    return np.asarray((tokens * _ODD) >> np.uint64(64 - bits)).astype(np.int64)
