@@ -34,11 +34,24 @@ def device_token(device: str) -> int:
 
 def cross(one: Tokens, other: Tokens) -> Tokens:
     """Return tokens of pairs; the order counts. Shapes broadcast."""
-    mixed: Tokens = (one * _ODD) ^ (one >> _SHIFT)
-    mixed = (mixed + other) * _ODD
-    return np.asarray(mixed ^ (mixed >> _SHIFT))
+    return paired(mixed(one), other)
+
+
+def mixed(one: Tokens) -> Tokens:
+    """Return the first step of `cross`, for those that cross the same tokens several times."""
+    return np.asarray((one * _ODD) ^ (one >> _SHIFT))
+
+
+def paired(mixed_one: Tokens, other: Tokens) -> Tokens:
+    """Return `cross`, of what `mixed` returned."""
+    pair: Tokens = np.asarray(mixed_one + other)
+    pair *= _ODD
+    pair ^= pair >> _SHIFT
+    return pair
 
 
 def places(tokens: Tokens, bits: int) -> NDArray[np.int64]:
     """Return the places of tokens in a table of 2^bits entries."""
-    return np.asarray((tokens * _ODD) >> np.uint64(64 - bits)).astype(np.int64)
+    at = tokens * _ODD
+    at >>= np.uint64(64 - bits)
+    return at.view(np.int64)  # the top bits are 0 now

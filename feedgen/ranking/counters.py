@@ -1,0 +1,143 @@
+"""Online counters: how often a feature was shown, how often it came to an opening.
+
+The logarithm of a feature's smoothed rate against the rate of all impressions is itself a feature, and
+the most telling one (He et al., ADKDD 2014). Counts fade with time by forward decay (Cormode et al.,
+ICDE 2009): what is added grows instead of what is there shrinking, so that fading costs nothing.
+
+Learning a batch reads, for each of its impressions, the counts as the impressions before it left them:
+the same as learning one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LIMIT = 60.0
+"""Exponent of the growth beyond which all counts are brought back to the present."""
+_PLACE_BITS = 32
+_EDGE = 1e-4
+"""Rates are taken as no closer to 0 and 1 than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSettings:
+    """How rates are smoothed.
+
+    Attributes:
+        prior: impressions at the rate of all that every feature starts with.
+        half_life: seconds in which counts fade by half.
+    """
+
+    prior: float = 5.0
+    half_life: float = 60 * 86_400.0
+
+
+class Counters:
+    """Counts at the places of features.
+
+    Args:
+        bits: there are 2^bits places.
+        settings: how to smooth.
+    """
+
+    __slots__ = ("_growth", "_landmark", "opened", "settings", "shown")
+
+    def __init__(self, bits: int, settings: CounterSettings) -> None:
+        self.settings = settings
+        self.shown: NDArray[np.float64] = np.zeros(1 << bits)
+        self.opened: NDArray[np.float64] = np.zeros(1 << bits)
+        self._landmark: float | None = None
+        self._growth = 1.0
+
+    def advance(self, now: float) -> None:
+        """Let time pass; a clock that goes back is held still."""
+        if self._landmark is None:
+            self._landmark = now
+        exponent = max(now - self._landmark, 0.0) * np.log(2) / self.settings.half_life
+        if exponent > _LIMIT:
+            self._landmark = now
+            self.shown *= np.exp(-exponent)
+            self.opened *= np.exp(-exponent)
+            exponent = 0.0
+        self._growth = max(self._growth, float(np.exp(exponent))) if exponent else 1.0
+
+    def rates(self, places: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
+        """Return the logits of smoothed rates less that of `rate`, in the shape of `places`."""
+        return self._smoothed(self.shown[places], self.opened[places], rate)
+
+    def _smoothed(
+        self, shown: NDArray[np.float64], opened: NDArray[np.float64], rate: float
+    ) -> NDArray[np.float64]:
+        prior = self.settings.prior * self._growth
+        smoothed = (opened + prior * rate) / (shown + prior)
+        np.clip(smoothed, _EDGE, 1 - _EDGE, out=smoothed)
+        smoothed /= 1 - smoothed
+        np.log(smoothed, out=smoothed)
+        smoothed -= np.log(rate / (1 - rate))
+        return smoothed
+
+    def learn(
+        self,
+        places: NDArray[np.int64],
+        labels: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        rate: float,
+    ) -> NDArray[np.float64]:
+        """Count impressions, and return `rates` as each of them found them.
+
+        Args:
+            places: int64 [impressions, features]; no two columns share a place but by collision.
+            labels: float64 [impressions], 1 where opened.
+            weights: float64 [impressions]; negative to take back.
+            rate: of all impressions.
+        """
+        rows, columns = places.shape
+        keys = places.ravel()
+        grown = weights * self._growth
+        more = np.repeat(grown, columns)
+        liked = np.repeat(grown * labels, columns)
+        # One sort of key and place together: a stable argsort takes five times as long.
+        both = (keys << _PLACE_BITS) + np.arange(len(keys))
+        both.sort()
+        order = both & ((1 << _PLACE_BITS) - 1)
+        ordered = both >> _PLACE_BITS
+        first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        lengths = np.diff(first, append=len(ordered))
+        last = first + lengths - 1
+        distinct = ordered[first]
+        shown, opened = np.empty(len(keys)), np.empty(len(keys))
+        for table, added, found in ((self.shown, more, shown), (self.opened, liked, opened)):
+            step = added[order]
+            total = np.cumsum(step)
+            held = table[distinct]
+            before = total - step
+            offset = held - before[first]
+            table[distinct] = total[last] + offset
+            before += np.repeat(offset, lengths)
+            found[order] = before
+        return self._smoothed(shown.reshape(rows, columns), opened.reshape(rows, columns), rate)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        used = np.flatnonzero(self.shown)
+        return {
+            "places": used,
+            "shown": self.shown[used],
+            "opened": self.opened[used],
+            "landmark": self._landmark,
+            "growth": self._growth,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.shown[:] = self.opened[:] = 0
+        self.shown[state["places"]] = state["shown"]
+        self.opened[state["places"]] = state["opened"]
+        self._landmark = state["landmark"]
+        self._growth = state["growth"]

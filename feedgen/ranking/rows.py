@@ -1,0 +1,177 @@
+"""Who is in the rows of a shelf, as the ranking sees it: tokens and codes.
+
+Device fields are the attributes that devices have, but for those that say how to reach them. Each is a
+column of small numbers into one vocabulary of tokens, so that what an item means to a device class is
+looked up once per class and not once per device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from feedgen.ranking.tokens import device_token, token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from feedgen.attributes import Value
+    from feedgen.ranking.tokens import Tokens
+    from feedgen.windows import Rows
+
+RESERVED = frozenset({"tz", "quiet", "sleep"})
+"""Attributes that say how to reach a device, not what it is."""
+
+MAX_VALUES = 1 << 12
+"""Values of a field that have a token; what goes beyond is as if absent. A field with a value for
+each device is no field: that is what the device's own features are for."""
+
+_FIRST_ROWS = 64
+
+
+class Codes:
+    """Numbers for values, and their tokens; 0 stands for none."""
+
+    __slots__ = ("_codes", "_tokens", "_used", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._codes: dict[str, int] = {}
+        self._tokens: Tokens = np.zeros(16, np.uint64)
+        self._used = 1
+
+    @property
+    def tokens(self) -> Tokens:
+        """The token of each number."""
+        return self._tokens[: self._used]
+
+    @property
+    def values(self) -> list[str]:
+        """The values, in the order of their numbers from 1 on."""
+        return list(self._codes)
+
+    def number(self, value: str) -> int:
+        """Return the number of a value, given now if it is new and there is room."""
+        code = self._codes.get(value)
+        if code is not None:
+            return code
+        if self._used > MAX_VALUES:
+            return 0
+        if self._used == len(self._tokens):
+            self._tokens = np.concatenate((self._tokens, np.zeros_like(self._tokens)))
+        code = self._codes[value] = self._used
+        self._tokens[code] = token(self.name, value)
+        self._used += 1
+        return code
+
+
+class People:
+    """The rows of all shelves.
+
+    Args:
+        shelves: how many there are.
+        fields: attribute names that are device fields, at most eight.
+        holdout: share of devices that stay on newest first.
+        seed: of who they are.
+    """
+
+    __slots__ = ("_holdout", "_seed", "_tables", "fields", "zones")
+
+    def __init__(self, shelves: int, fields: Sequence[str], holdout: float, seed: int) -> None:
+        self.fields = [Codes(f"device.{name}") for name in fields]
+        self.zones = Codes("zone")
+        self.zones.number("UTC")
+        self._holdout = int(holdout * (1 << 32))
+        self._seed = seed
+        self._tables = [_Rows(len(fields)) for _ in range(shelves)]
+
+    def seat(self, shelf: int, row: int, device: str, attrs: Mapping[str, Value]) -> None:
+        """Note who is in a row."""
+        table = self._tables[shelf]
+        table.reserve(row)
+        who = device_token(device)
+        table.device[row] = who
+        for place, codes in enumerate(self.fields):
+            value = attrs.get(codes.name.removeprefix("device."))
+            table.codes[row, place] = 0 if value is None else codes.number(str(value))
+        table.zone[row] = self.zones.number(str(attrs.get("tz", "UTC")))
+        table.holdout[row] = self.held_out(who)
+
+    def held_out(self, device: int) -> bool:
+        """Whether a device stays on newest first for good; by its token."""
+        mixed = (device ^ self._seed * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+        return mixed >> 32 < self._holdout
+
+    def unseat(self, shelf: int, row: int) -> None:
+        """Note that a row is empty."""
+        table = self._tables[shelf]
+        table.device[row] = 0
+        table.codes[row] = 0
+        table.holdout[row] = False
+
+    def devices(self, shelf: int, rows: Rows) -> Tokens:
+        """Return who is in some rows."""
+        return self._tables[shelf].device[rows]
+
+    def codes(self, shelf: int, rows: Rows) -> NDArray[np.uint16]:
+        """Return the fields of some rows; uint16 [rows, fields]."""
+        return self._tables[shelf].codes[rows]
+
+    def zone(self, shelf: int, rows: Rows) -> NDArray[np.uint16]:
+        """Return the numbers of the time zones of some rows."""
+        return self._tables[shelf].zone[rows]
+
+    def holdout(self, shelf: int, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of some rows stay on newest first."""
+        return self._tables[shelf].holdout[rows]
+
+
+class _Rows:
+    __slots__ = ("codes", "device", "holdout", "zone")
+
+    def __init__(self, fields: int) -> None:
+        self.device: Tokens = np.zeros(0, np.uint64)
+        self.codes: NDArray[np.uint16] = np.zeros((0, fields), np.uint16)
+        self.zone: NDArray[np.uint16] = np.zeros(0, np.uint16)
+        self.holdout: NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+    def reserve(self, row: int) -> None:
+        rows = len(self.device)
+        if row < rows:
+            return
+        more = max(row + 1, 2 * rows, _FIRST_ROWS) - rows
+        self.device = np.concatenate((self.device, np.zeros(more, np.uint64)))
+        nothing = np.zeros((more, self.codes.shape[1]), np.uint16)
+        self.codes = np.concatenate((self.codes, nothing))
+        self.zone = np.concatenate((self.zone, np.zeros(more, np.uint16)))
+        self.holdout = np.concatenate((self.holdout, np.zeros(more, np.bool_)))
+
+
+@lru_cache(maxsize=1 << 12)
+def local_hour(zone: str, hour: int) -> tuple[int, int]:
+    """Return hour and weekday (Monday 0) in a time zone.
+
+    Args:
+        zone: an IANA name or whole hours east of Greenwich; anything else is taken as UTC.
+        hour: hours since 1970-01-01 UTC.
+    """
+    try:
+        offset = float(zone) * 3600 if zone.lstrip("+-").isdigit() else _offset(zone, hour)
+    except (ValueError, OSError, KeyError):
+        offset = 0.0
+    if not -86_400 < offset < 86_400:
+        offset = 0.0
+    local = datetime.fromtimestamp(hour * 3600 + offset, UTC)
+    return local.hour, local.weekday()
+
+
+def _offset(zone: str, hour: int) -> float:
+    there = datetime.fromtimestamp(hour * 3600, ZoneInfo(zone)).utcoffset()
+    return 0.0 if there is None else there.total_seconds()

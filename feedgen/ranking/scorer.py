@@ -1,0 +1,224 @@
+"""One item before many devices: logits, variances and values, with the features of training.
+
+The features come from `features.features`, told apart by what they vary with: what is the same for
+every device is added up once per item, what varies with a device field or the time zone once per value
+of it, and only what concerns the device itself is looked up per device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from feedgen.ranking.features import ALL, Column, Crosses, Feature, Group, Impressions, features
+from feedgen.ranking.rows import local_hour
+from feedgen.ranking.tokens import mixed, paired, token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from feedgen.items import Record
+    from feedgen.ranking.rows import People
+    from feedgen.ranking.tables import Tables
+    from feedgen.ranking.tokens import Tokens
+    from feedgen.windows import Rows
+
+    Floats = NDArray[np.float32]
+
+MAX_TAGS = 3
+"""Tags of an item that are features; publishers put the telling ones first."""
+_BLOCK = 8192
+"""Devices whose own features are laid out at a time: what fits the second cache."""
+_SHOWN_FIRST = "0"
+"""The rank that serving assumes for every item, so that position explains no difference."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemTokens:
+    """What is known of an item, as tokens.
+
+    Attributes:
+        item: the item itself.
+        fields: channel, its first level, publisher, and `MAX_TAGS` tags; 0 where there is none.
+    """
+
+    item: int
+    fields: tuple[int, ...]
+
+
+FIELDS = ("item.channel", "item.topic", "item.publisher") + ("item.tag",) * MAX_TAGS
+
+
+def item_tokens(record: Record) -> ItemTokens:
+    """Return an item as tokens."""
+    item = record.item
+    topic = item.channel.partition("/")[0]
+    tags = [token("item.tag", tag) for tag in item.tags[:MAX_TAGS]]
+    return ItemTokens(
+        token("item", str(record.n)),
+        (
+            token("item.channel", item.channel),
+            token("item.topic", topic) if topic != item.channel else 0,
+            token("item.publisher", record.publisher) if record.publisher else 0,
+            *tags,
+            *[0] * (MAX_TAGS - len(tags)),
+        ),
+    )
+
+
+def item_columns(item: Tokens, fields: Tokens) -> tuple[Column, tuple[Column, ...]]:
+    """Return the columns of items: uint64 [n] and uint64 [n, fields]."""
+    columns = [Column(name, fields[:, place]) for place, name in enumerate(FIELDS)]
+    return Column("item", item), tuple(columns)
+
+
+def moments(zones: Sequence[str], now: float) -> list[tuple[str, str]]:
+    """Return hour and weekday, as context values, in each of some time zones."""
+    hour = int(now // 3600)
+    local = [local_hour(zone, hour) for zone in zones]
+    return [(str(hours), str(weekday)) for hours, weekday in local]
+
+
+def context_columns(
+    zones: Sequence[str], now: float, codes: NDArray[np.intp] | None
+) -> tuple[Column, ...]:
+    """Return the columns of hour, weekday and rank as serving has them."""
+    local = moments(zones, now)
+    hours = np.array([0, *(token("context.hour", h) for h, _ in local)], np.uint64)
+    days = np.array([0, *(token("context.weekday", d) for _, d in local)], np.uint64)
+    rank = np.array([token("context.rank", _SHOWN_FIRST)], np.uint64)
+    return (
+        Column("context.hour", hours, codes),
+        Column("context.weekday", days, codes),
+        Column("context.rank", rank),
+    )
+
+
+class Parts(NamedTuple):
+    """What an item's features add up to in one head, told apart by what they vary with.
+
+    Attributes:
+        scalar: logit and variance of what is the same for every device.
+        coded: per axis, logit and variance by code: the device fields, then the time zone.
+        others: what the device is crossed with: columns that are the same for all, or vary with
+            the time zone.
+        groups: of the device's own features, then of its crosses with `others`.
+        slopes: of their families.
+    """
+
+    scalar: tuple[float, float]
+    coded: list[tuple[Floats, Floats] | None]
+    others: tuple[Column, ...]
+    groups: NDArray[np.intp]
+    slopes: Floats
+
+
+class Before(NamedTuple):
+    """Devices that an item stands before.
+
+    Attributes:
+        device: uint64 [n].
+        codes: one array of codes [n] per axis: the device fields, then the time zone.
+    """
+
+    device: Tokens
+    codes: tuple[NDArray[np.uint16], ...]
+
+
+class Head:
+    """One head's tables, and what items add up to under them.
+
+    Args:
+        tables: what the head has learned.
+        crosses: which pairs are features in it.
+    """
+
+    __slots__ = ("crosses", "tables")
+
+    def __init__(self, tables: Tables, crosses: Crosses = ALL) -> None:
+        self.tables = tables
+        self.crosses = crosses
+
+    def parts(self, item: ItemTokens, people: People, now: float) -> Parts:
+        """Return what an item's features add up to, for any device."""
+        axes = [np.empty(0, np.intp) for _ in (*people.fields, people.zones)]
+        one = np.array([item.item], np.uint64)
+        fields = np.array([item.fields], np.uint64)
+        of_item, item_fields = item_columns(one, fields)
+        known = tuple(field for field in item_fields if field.tokens[0])
+        device = Column("device", np.zeros(2, np.uint64))
+        every = Impressions(
+            device,
+            of_item,
+            tuple(
+                Column(codes.name, codes.tokens, axis)
+                for codes, axis in zip(people.fields, axes, strict=False)
+            ),
+            known,
+            context_columns(people.zones.values, now, axes[-1]),
+        )
+        scalars: list[tuple[Feature, Tokens]] = []
+        coded: list[list[tuple[Feature, Tokens]]] = [[] for _ in axes]
+        own: list[Feature] = []
+        for feature in features(every, self.crosses):
+            if feature.operands[0] is device:
+                own.append(feature)
+                continue
+            column = feature.column()
+            if column.codes is None:
+                scalars.append((feature, column.tokens))
+            else:
+                axis = next(n for n, each in enumerate(axes) if each is column.codes)
+                coded[axis].append((feature, column.tokens))
+        z, variance = self._sum(scalars)
+        return Parts(
+            (self.tables.offset + float(z[0]), float(variance[0])),
+            [self._sum(each) if each else None for each in coded],
+            tuple(feature.operands[1] for feature in own[1:]),
+            np.array([feature.group for feature in own], np.intp),
+            self.tables.slopes_of([feature.family for feature in own]),
+        )
+
+    def _sum(self, found: list[tuple[Feature, Tokens]]) -> tuple[Floats, Floats]:
+        tokens = np.stack([tokens for _, tokens in found])
+        groups = np.array([feature.group for feature, _ in found], np.intp)
+        slopes = self.tables.slopes_of([feature.family for feature, _ in found])
+        z, variance = self.tables.add(tokens, groups, slopes, sampled=True)
+        assert variance is not None, "asked for"
+        return z, variance
+
+    def logits(
+        self, parts: Parts, before: Before, *, sampled: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Return the logits of an item before devices, and their variances if wanted."""
+        z = np.full(len(before.device), parts.scalar[0], np.float32)
+        variance = np.full(len(z), parts.scalar[1], np.float32) if sampled else None
+        for sums, codes in zip(parts.coded, before.codes, strict=True):
+            if sums is not None:
+                z += sums[0][codes]
+                if variance is not None:
+                    variance += sums[1][codes]
+        for start in range(0, len(z), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            more, spread = self._own(parts, before, block, sampled=sampled)
+            z[block] += more
+            if variance is not None and spread is not None:
+                variance[block] += spread
+        return z, variance
+
+    def _own(
+        self, parts: Parts, before: Before, block: slice, *, sampled: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Return what the features of the devices themselves add."""
+        device = before.device[block]
+        tokens = np.empty((1 + len(parts.others), len(device)), np.uint64)
+        tokens[0] = device
+        first = mixed(device)
+        for place, other in enumerate(parts.others, 1):
+            varied = other.tokens if other.codes is None else other.tokens[before.codes[-1][block]]
+            tokens[place] = paired(first, varied)
+        return self.tables.add(tokens, parts.groups, parts.slopes, sampled=sampled)

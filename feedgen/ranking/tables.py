@@ -1,0 +1,149 @@
+"""What one head has learned, frozen for serving: small arrays to gather from.
+
+Half the bytes of what training works on, so that look-ups for a hundred thousand devices stay in the
+processor's caches. Tables never change: serving goes on with the last good ones while a model learns,
+drifts or is thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feedgen.ranking.features import GROUPS
+from feedgen.ranking.model import logit
+from feedgen.ranking.tokens import places
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from feedgen.ranking.features import Group
+    from feedgen.ranking.model import LogisticModel
+    from feedgen.ranking.tokens import Tokens
+
+    Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """One head as of one moment.
+
+    Attributes:
+        bits: tables have 2^bits entries.
+        weights: float32, means of the weights' posteriors.
+        precision: float32, their precision without the prior's.
+        rates: float32, logits of smoothed rates less that of all.
+        trust: float32 [groups].
+        prior: float32 [groups], precision of the weights' priors.
+        slopes: per family.
+        rate: of all impressions.
+        share: of the learned probability in the hedge.
+    """
+
+    bits: int
+    weights: Floats
+    precision: Floats
+    rates: Floats
+    trust: Floats
+    prior: Floats
+    slopes: dict[str, float]
+    rate: float
+    share: float
+
+    @classmethod
+    def of(cls, model: LogisticModel) -> Tables:
+        """Return what a model has learned by now."""
+        every = np.arange(1 << model.settings.bits)
+        return cls(
+            bits=model.settings.bits,
+            weights=model.table.mean.astype(np.float32),
+            precision=(model.table.precision + model.table.curvature).astype(np.float32),
+            rates=model.counters.rates(every, model.rate.now).astype(np.float32),
+            trust=model.trust.mean.astype(np.float32),
+            prior=np.array(model.settings.precision, np.float32),
+            slopes={
+                name: float(model.slopes.mean[place]) for name, place in model.families.items()
+            },
+            rate=model.rate.now,
+            share=model.hedge.share,
+        )
+
+    @property
+    def offset(self) -> float:
+        """The logit of the rate of all."""
+        return logit(self.rate)
+
+    def add(
+        self,
+        tokens: Tokens,
+        groups: NDArray[np.intp],
+        slopes: Floats,
+        *,
+        sampled: bool,
+    ) -> tuple[Floats, Floats | None]:
+        """Return what features add to the logit, and to its variance.
+
+        Args:
+            tokens: uint64 [features, n], 0 for a feature that is absent.
+            groups: int [features].
+            slopes: float32 [features], of the features' families; 0 for those without one.
+            sampled: whether the variance is wanted.
+
+        Returns:
+            float32 [n], and float32 [n] or None.
+        """
+        z = np.zeros(tokens.shape[1], np.float32)
+        variance = np.zeros(len(z), np.float32) if sampled else None
+        every = places(tokens, self.bits)
+        whole = bool(tokens.all())
+        for place, group in enumerate(groups.tolist()):
+            at, trust = every[place], self.trust[group]
+            value = self.weights.take(at)
+            value *= trust
+            if slopes[place]:
+                rate = self.rates.take(at)
+                rate *= slopes[place]
+                value += rate
+            absent = None if whole else tokens[place] == 0
+            if absent is not None:
+                value[absent] = 0
+            z += value
+            if variance is not None:
+                spread = self.precision.take(at)
+                spread += self.prior[group]
+                np.divide(trust * trust, spread, out=spread)
+                if absent is not None:
+                    spread[absent] = 0
+                variance += spread
+        return z, variance
+
+    def slopes_of(self, families: list[str | None]) -> Floats:
+        """Return the slopes of families, 0 for none and for those never learned."""
+        found = [0.0 if name is None else self.slopes.get(name, 0.0) for name in families]
+        return np.array(found, np.float32)
+
+    def probability(self, logits: Floats) -> Floats:
+        """Return the hedged probabilities of logits."""
+        p = np.clip(logits, -30, 30)
+        np.negative(p, out=p)
+        np.exp(p, out=p)
+        p += 1
+        np.divide(np.float32(self.share), p, out=p)
+        p += np.float32((1 - self.share) * self.rate)
+        return p
+
+
+def untrained(bits: int, prior: tuple[float, ...], rate: float) -> Tables:
+    """Return tables that know nothing: every probability is `rate`."""
+    nothing = np.zeros(1 << bits, np.float32)
+    ones = np.ones(GROUPS, np.float32)
+    return Tables(
+        bits, nothing, nothing, nothing, ones, np.array(prior, np.float32), {}, rate, 1.0
+    )
+
+
+def groups_of(groups: list[Group]) -> NDArray[np.intp]:
+    """Return groups as an index."""
+    return np.array(groups, np.intp)
