@@ -16,14 +16,22 @@ from statistics import median
 from time import process_time
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from feedgen.engine import Engine
 from feedgen.items import Item, Record
+from feedgen.ranking.diversity import DEFAULTS
+from feedgen.ranking.scoring import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from feedgen.attributes import Value
+    from feedgen.windows import Rows
 
 LANDMARK = 1_700_000_000
 NUMBERS = count(1)
@@ -37,6 +45,61 @@ class Figure:
     value: float
     unit: str
     budget: float | None = None
+
+
+class Opinions:
+    """A ranking that costs nearly nothing: what is measured with it is the engine's part."""
+
+    bound = 10_000
+    version = rung = 0
+
+    def __init__(self, *, sd: float = 0.0) -> None:
+        random = np.random.default_rng(3)
+        self.means = random.uniform(-1000, 1000, 1 << 16).astype(np.float32)
+        self.uniform = random.uniform(1e-6, 1 - 1e-6, 1 << 16).astype(np.float32)
+        self.sd = np.full(1 << 16, sd, np.float32) if sd else None
+
+    def seat(self, shelf: int, row: int, device: str, attrs: Mapping[str, Value]) -> None:
+        """Not of interest."""
+
+    def change(self, shelf: int, row: int, attrs: Mapping[str, Value]) -> None:
+        """Not of interest."""
+
+    def unseat(self, shelf: int, row: int) -> None:
+        """Not of interest."""
+
+    def term(self, _record: Record) -> int:
+        """Return that no item is better than others."""
+        return 0
+
+    def scores(self, record: Record, _term: int, _shelf: int, rows: Rows, _now: float) -> Scores:
+        """Return numbers that depend on row and item."""
+        return self._at((rows + 977 * record.n) & 0xFFFF)
+
+    def table(
+        self,
+        records: Sequence[Record],
+        _terms: Sequence[int],
+        _shelf: int,
+        rows: Rows,
+        _now: float,
+    ) -> Scores:
+        """Return the same numbers, of several items."""
+        ns = np.array([record.n for record in records])
+        return self._at((rows[:, None] + 977 * ns) & 0xFFFF)
+
+    def _at(self, places: NDArray[np.int64]) -> Scores:
+        if self.sd is None:
+            return Scores(self.means[places])
+        return Scores(self.means[places], self.sd[places], self.uniform[places])
+
+    def tokens(self, _shelf: int, rows: Rows) -> NDArray[np.uint64]:
+        """Return the rows themselves."""
+        return rows.astype(np.uint64)
+
+    def groups(self, record: Record) -> Sequence[int]:
+        """Return a channel, one of five publishers and one of three tags."""
+        return 1, 1 + record.n % 5, 1 + record.n % 3
 
 
 def records(channel: str, seconds: Sequence[float]) -> list[Record]:
@@ -100,6 +163,79 @@ def candidates(rows: int, repeats: int) -> list[Figure]:
             Figure(f"admission, more than that, k={k}", more, "ns", 400 if k == 8 else None),
         ]
     return figures
+
+
+def personal(rows: int, repeats: int) -> list[Figure]:
+    """The same with a ranking, by the mean and sampled, and with every decision recorded."""
+    figures = []
+    for name, opinions, recorded in (
+        ("by the mean", Opinions(), False),
+        ("sampled", Opinions(sd=300.0), False),
+        ("sampled and recorded", Opinions(sd=300.0), True),
+    ):
+        engine = Engine(landmark=LANDMARK, scoring=opinions, record_decisions=recorded)
+        for _ in range(rows):
+            engine.seat(follow=("#",), attrs={}, k=8, capacity=200)
+        publish(engine, records("a/b", [0.0] * 16))
+        work(engine)
+        out_of_reach, refused, admitted = [], [], []
+        # One of the 16 stays the last, within 20 seconds of 0.
+        for turn in range(min(repeats, 15)):
+            for when, times in (
+                (-1000.0, out_of_reach),
+                (-40.0, refused),
+                (100.0 + 40 * turn, admitted),
+            ):
+                publish(engine, records("a/b", [when]))
+                begun = process_time()
+                work(engine)
+                engine.take_decisions()
+                times.append((process_time() - begun) / rows * 1e9)
+        more = median(admitted) - median(refused)
+        if not recorded:
+            figures.append(
+                Figure(f"candidate out of reach, {name}", median(out_of_reach), "ns", 150)
+            )
+            budget = 300 if opinions.sd is not None else 150
+            figures.append(Figure(f"candidate refused, {name}", median(refused), "ns", budget))
+        figures.append(Figure(f"admission, more than that, {name}", more, "ns", 400))
+    return figures
+
+
+def personal_windows(rows: int, repeats: int) -> list[Figure]:
+    """Windows ranked one by one: of devices that connect, of all rows, and their variety."""
+    random = Random(2)
+    channels = [f"c/{index}" for index in range(200)]
+    engine = Engine(landmark=LANDMARK, scoring=Opinions(sd=300.0), repeats=DEFAULTS)
+    for channel in channels:
+        publish(engine, records(channel, [random.random() * 1000 for _ in range(60)]))
+    work(engine)
+    times = []
+    for _ in range(repeats):
+        begun = process_time()
+        for _ in range(100):
+            engine.seat(follow=random.sample(channels, 5), attrs={}, k=8, capacity=200)
+        work(engine)
+        times.append((process_time() - begun) / 100 * 1e6)
+    engine = Engine(landmark=LANDMARK, scoring=Opinions(sd=300.0), repeats=DEFAULTS)
+    publish(engine, records("a", [random.random() * 1000 for _ in range(300)]))
+    for _ in range(rows):
+        engine.seat(follow=("#",), attrs={}, k=8, capacity=200)
+    work(engine)
+    engine.refresh_all()
+    refreshed, longest, _ = work(engine)
+    shown = []
+    some = np.arange(10_000, dtype=np.int32)
+    for _ in range(repeats):
+        begun = process_time()
+        engine.slots(0, some)
+        shown.append((process_time() - begun) / len(some) * 1e6)
+    return [
+        Figure("device connects, ranks 256 items by itself", median(times), "µs", 300),
+        Figure("row refreshed among others, 256 items", refreshed / rows * 1e6, "µs"),
+        Figure("longest step of it", longest * 1e3, "ms", 20),
+        Figure("what a row shows, varied", median(shown), "µs"),
+    ]
 
 
 def conditions(rows: int, repeats: int) -> list[Figure]:
@@ -227,6 +363,8 @@ def main() -> None:
     figures = [
         *million(arguments.fleet),
         *candidates(arguments.rows, arguments.repeats),
+        *personal(arguments.rows, arguments.repeats),
+        *personal_windows(arguments.rows // 10, arguments.repeats),
         *conditions(arguments.rows, arguments.repeats),
         *small_jobs(20 * arguments.repeats),
         *merges(arguments.repeats),

@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from broker.commands import devices, faults, items, server, settings, status, users
+from broker.commands import (
+    decisions,
+    devices,
+    evaluate,
+    faults,
+    items,
+    server,
+    settings,
+    status,
+    users,
+)
 from broker.commands.shell import Failure
 
 app = typer.Typer(
@@ -54,6 +64,8 @@ for _command in (
     items.replay,
     devices.watch,
     status.status,
+    decisions.decisions,
+    evaluate.evaluate,
     settings.check_config,
 ):
     app.command()(_command)

@@ -171,8 +171,13 @@ class Service:
 
     # ---- Items: PUBLISH to engine
 
-    def item(self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None]) -> None:
-        """Takes an item; `done` is called when it is durable, or refused."""
+    def item(
+        self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None], publisher: str
+    ) -> None:
+        """Takes an item of an authenticated user, "" if of none.
+
+        `done` is called when it is durable, or refused.
+        """
         self.counters.items["received"] += 1
         try:
             item = decode_item(channel, payload)
@@ -181,7 +186,7 @@ class Service:
             logger.info("item on %.80r refused: %s (%s)", channel, error.reason.value, error.detail)
             done()
             return
-        accepted = self.catalog.accept(item, self._now_ms(), dup)
+        accepted = self.catalog.accept(item, self._now_ms(), dup, publisher)
         self.counters.items[accepted.outcome.value] += 1
         record = accepted.record
         if record is None:

@@ -30,9 +30,13 @@ from devices.frame_plan import ItemForms, ItemSource, Plan, plan_frame
 from devices.frames import delta_bytes, snapshot_bytes
 from devices.inflight import PACKET_IDS, InFlight
 from devices.ledger_rows import Records, Rows, Windows
+from devices.up_messages import Kind
 
 RECENT_WINDOWS = 8
 """Feedback counts for the last `RECENT_WINDOWS` · k items sent (PROTOCOL.md, up messages)."""
+
+_KINDS = len(Kind)
+_KIND_BITS = (1 << _KINDS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ class Ledger(InFlight):
         column = np.arange(columns)
         self._up_to = column <= column[:, None]
         self._from = column >= np.arange(columns + 1)[:, None]
-        # Feedback that counted already, by row: item number to a bit for each kind.
+        # Feedback that counted already, by row: item number to a bit for each kind and, above these,
+        # the seconds of the longest dwell.
         self._counted: dict[int, dict[int, int]] = {}
 
     # ---- A device takes, changes and leaves a row
@@ -487,8 +492,19 @@ class Ledger(InFlight):
 
     # ---- Feedback
 
-    def count_feedback(self, row: int, number: int, kind: int) -> bool | None:
-        """Whether feedback of this kind counts: True the first time, False again, None if never sent."""
+    def count_feedback(self, row: int, number: int, kind: int, value: int = 0) -> bool | None:
+        """Whether an event of feedback counts, which is then remembered.
+
+        Args:
+            row: The row of the device.
+            number: The item's.
+            kind: What happened, one of `Kind`.
+            value: Seconds of a dwell, 0 to 2**32 - 1; of other kinds it does not matter.
+
+        Returns:
+            True the first time, and for a dwell longer than all before; False for what was counted
+            already; None if the item is not among the last that were sent to the device.
+        """
         if not number or not (self._recent_of(row) == number).any():
             return None
         counted = self._counted.setdefault(row, {})
@@ -496,9 +512,12 @@ class Ledger(InFlight):
             kept = set(self._recent_of(row).tolist())
             for old in [n for n in counted if n not in kept]:
                 del counted[old]
-        bits = counted.get(number, 0)
-        counted[number] = bits | 1 << kind
-        return not bits >> kind & 1
+        before = counted.get(number, 0)
+        after = before | 1 << kind
+        if kind == Kind.DWELL and value > before >> _KINDS:
+            after = value << _KINDS | after & _KIND_BITS
+        counted[number] = after
+        return after != before
 
     def _recent_of(self, row: int) -> NDArray[np.uint32]:
         first = row * self.recent_length

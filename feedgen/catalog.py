@@ -6,6 +6,7 @@ memory, at once; the caller makes the returned record durable before it acknowle
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
@@ -94,21 +95,26 @@ class Catalog:
         n = self._numbers.get((channel, item_id))
         return None if n is None else self._records[n]
 
-    def accept(self, item: Item, now_ms: int, dup: bool) -> Accepted:
+    def accept(self, item: Item, now_ms: int, dup: bool, publisher: str = "") -> Accepted:
         """Decide what a valid item is, and remember it.
+
+        New content is its publisher's, also where it updates an item of somebody else. Content that
+        is there already stays whose it was, whatever its `rev`: sending it again takes nothing over.
 
         Args:
             item: as decoded.
             now_ms: Unix milliseconds, the time of acceptance.
             dup: the packet had the DUP flag.
+            publisher: the authenticated user that sent it, "" if nobody vouched for one.
 
         Raises:
             OverflowError: all 2**32 - 1 item numbers were given out.
         """
         held = self.find(item.channel, item.id)
         content = digest(item)
+        publisher = sys.intern(publisher)  # held by every record of the publisher
         if held is None or held.expires * 1000 <= now_ms:
-            return self._accept_new(item, content, now_ms)
+            return self._accept_new(item, content, now_ms, publisher)
         known_rev = held.item.rev
         if item.rev is not None and known_rev is not None and item.rev <= known_rev:
             return _STALE
@@ -116,7 +122,7 @@ class Catalog:
             return self._accept_rev(held, item.rev)
         if dup and item.rev is None and content in held.earlier:
             return _UNCHANGED
-        return self._accept_update(held, item, content, now_ms)
+        return self._accept_update(held, item, content, now_ms, publisher)
 
     def expire(self, now: float) -> list[Record]:
         """Drop and return what is over at `now` (Unix seconds), tombstones too, earliest first."""
@@ -129,16 +135,27 @@ class Catalog:
                 self._drop(record)
         return over
 
-    def _accept_new(self, item: Item, content: bytes, now_ms: int) -> Accepted:
+    def _accept_new(self, item: Item, content: bytes, now_ms: int, publisher: str) -> Accepted:
         n = self.next_n
         if n > MAX_N:
             raise OverflowError("all item numbers of this store were given out")
         self.next_n = n + 1
-        record = Record(n, 0, item, now_ms, _deadline(item, now_ms), content, item.retract)
+        record = Record(
+            n=n,
+            version=0,
+            item=item,
+            published_ms=now_ms,
+            expires=_deadline(item, now_ms),
+            digest=content,
+            retracted=item.retract,
+            publisher=publisher,
+        )
         self._numbers[item.channel, item.id] = n
         return self._keep(record)
 
-    def _accept_update(self, held: Record, item: Item, content: bytes, now_ms: int) -> Accepted:
+    def _accept_update(
+        self, held: Record, item: Item, content: bytes, now_ms: int, publisher: str
+    ) -> Accepted:
         if item.rev is None and held.item.rev is not None:
             item = replace(item, rev=held.item.rev)
         record = Record(
@@ -150,6 +167,7 @@ class Catalog:
             digest=content,
             retracted=item.retract,
             earlier=_remembered(held, content),
+            publisher=publisher,
         )
         return self._keep(record, Outcome.UPDATE)
 

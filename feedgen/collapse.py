@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedgen.personal import admit, reach
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -87,8 +89,8 @@ def settle(state: State, job: Settle, chunk: Segment) -> None:
     state.changed(number, windows.take_out(rows, losing))
     new = (winners > 0) & ~winning.any(axis=1)
     new[new] = _admitted(state, job, number, rows[new], winners[new])
-    new[new] = windows.admissible(rows[new], winners[new], keys[new], state.columns)
-    state.changed(number, windows.insert(rows[new], winners[new], keys[new], state.columns))
+    rows_in, winners, keys = _taking(state, number, rows[new], winners[new], keys[new])
+    state.changed(number, windows.insert(rows_in, winners, keys, state.columns))
     state.starve(number, rows)
 
 
@@ -110,6 +112,24 @@ def _winners(state: State, job: Settle, number: int, rows: Rows) -> tuple[Ids, K
         if not unsettled.any():
             break
     return winners, keys
+
+
+def _taking(
+    state: State, number: int, rows: Rows, winners: Ids, keys: Keys
+) -> tuple[Rows, Ids, Keys]:
+    """Return those of `rows` that take their winner, with it, and its key there."""
+    windows = state.shelves[number].windows
+    if state.scoring is None:
+        taken = windows.admissible(rows, winners, keys, state.columns)
+        return rows[taken], winners[taken], keys[taken]
+    taken = np.zeros(len(rows), np.bool_)
+    keys = keys.copy()
+    for winner in np.unique(winners).tolist():
+        at = np.flatnonzero(winners == winner)
+        highest = np.array([reach(state, key) for key in keys[at].tolist()])
+        at = at[windows.bar[rows[at]] <= highest]
+        taken[at], keys[at] = admit(state, number, winner, rows[at], keys[at])
+    return rows[taken], winners[taken], keys[taken]
 
 
 def _levels(state: State, job: Settle, channel: str, number: int) -> NDArray[np.int8]:

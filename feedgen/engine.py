@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from feedgen.collapse import Contest, settle
+from feedgen.decision_notes import DecisionNotes
 from feedgen.jobs import BACKGROUND, URGENT, Job, Offer, Queue, Settle, Withdraw
 from feedgen.offers import offer, offer_together, withdraw
+from feedgen.ranking.diversity import diversify
+from feedgen.ranking.scoring import GROUPS
 from feedgen.ranking.value import TICKS_PER_SECOND, Settings
 from feedgen.rebuild import rebuild
+from feedgen.refresh import Refresh
 from feedgen.shelf import PENDING
 from feedgen.state import SHELVES, Change, State
 
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 
     from feedgen.attributes import Value
     from feedgen.items import Record
-    from feedgen.windows import Rows
+    from feedgen.ranking.decisions import Admissions
+    from feedgen.ranking.diversity import Repeat
+    from feedgen.ranking.scoring import Scoring
+    from feedgen.windows import Ids, Rows
 
 __all__ = ["SHELVES", "Change", "Engine", "Seat", "Settings", "Sizes", "shelf_of"]
 
@@ -40,6 +47,8 @@ _JOB_COST = 512
 _SHARED_COST = 64
 _NORMAL = 2
 """Rank of what expires."""
+_MOST_NOTES = 1 << 18
+"""Admissions noted between two calls of `take_decisions`, 8 MiB."""
 _REBASE_AFTER = 200 * 86_400
 """Seconds; keys reach 248 days to either side of the landmark."""
 
@@ -62,6 +71,7 @@ class Sizes:
         jobs: jobs not ended, cancelled ones included.
         pending: rows waiting to be built anew.
         rekeys: items waiting to be ranked anew.
+        refreshing: whether `refresh_all` is not done yet.
     """
 
     items: int
@@ -70,6 +80,7 @@ class Sizes:
     jobs: int
     pending: int
     rekeys: int
+    refreshing: bool
 
 
 def shelf_of(k: int) -> int:
@@ -86,13 +97,35 @@ class Engine:
     Args:
         landmark: Unix seconds, the time that keys count from; about now.
         seed: for sampled exploration. The baseline ranking samples nothing.
-        settings: of the ranking.
+        settings: of the baseline.
+        scoring: a ranking that learned; it is asked for terms instead of the baseline's popularity,
+            and for personal parts of keys.
+        repeats: how much repetition tires within a window, for each kind of group that `scoring`
+            knows of; None leaves windows in the order of their keys.
+        record_decisions: whether admissions are noted for `take_decisions`. Without `scoring`
+            there are none to be noted.
     """
 
-    def __init__(self, *, landmark: float, seed: int = 0, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        landmark: float,
+        seed: int = 0,
+        settings: Settings | None = None,
+        scoring: Scoring | None = None,
+        repeats: Sequence[Repeat] | None = None,
+        record_decisions: bool = False,
+    ) -> None:
         self.seed = seed
         self._landmark = int(landmark)
-        self._state = State(settings or Settings())
+        self._notes = DecisionNotes(_MOST_NOTES) if record_decisions and scoring else None
+        settings = settings or Settings()
+        self._scoring = scoring
+        self._state = State(settings, scoring, self._notes)
+        self._repeats = repeats if scoring else None
+        self._tau = settings.tau * TICKS_PER_SECOND
+        for shelf in self._state.shelves:
+            shelf.windows.whole = self._repeats is not None
         self._queue = Queue()
         self._live: dict[int, int] = {}
         self._offers: dict[int, Offer] = {}
@@ -103,6 +136,7 @@ class Engine:
         self._moved: list[tuple[int, int]] = []
         self._tombs: dict[int, int] = {}
         self._feedback: dict[int, list[int]] = {}
+        self._refresh = Refresh()
         self._rekeyed = 0
 
     # Devices
@@ -115,6 +149,7 @@ class Engine:
         k: int,
         capacity: int,
         dismissed: Iterable[int] = (),
+        device: str = "",
     ) -> Seat:
         """Give a device a window, which the next steps fill.
 
@@ -124,6 +159,7 @@ class Engine:
             k: visible items, 1 to 64.
             capacity: payload bytes that fit; what is longer, `brief` included, is never admitted.
             dismissed: item numbers that never enter this window.
+            device: who it is, for a ranking that learned.
         """
         number = shelf_of(k)
         shelf = self._state.shelves[number]
@@ -131,6 +167,8 @@ class Engine:
         shelf.attributes.set(row, attrs)
         shelf.follow[row] = self._state.audience.follow(number, row, follow).number
         seat = Seat(number, row)
+        if self._scoring is not None:
+            self._scoring.seat(number, row, device, attrs)
         for n in dismissed:
             self._bar(seat, n)
         shelf.queue(row, self._state.next_stamp())
@@ -143,6 +181,8 @@ class Engine:
         self._unfollow(seat)
         for n in shelf.dismissed.get(seat.row, ()):
             self._unbar(seat, n)
+        if self._scoring is not None:
+            self._scoring.unseat(seat.shelf, seat.row)
         shelf.give_back(seat.row)
 
     def change(
@@ -171,6 +211,8 @@ class Engine:
             shelf.follow[seat.row] = followed.number
         if attrs is not None:
             shelf.attributes.set(seat.row, attrs)
+            if self._scoring is not None:
+                self._scoring.change(seat.shelf, seat.row, attrs)
         if capacity is not None:
             shelf.fit(seat.row, capacity)
         shelf.queue(seat.row, state.next_stamp())
@@ -188,6 +230,20 @@ class Engine:
         out = (state.columns.number[windows.ids[rows]] == n) & (windows.ids[rows] > 0)
         state.changed(seat.shelf, windows.take_out(rows, out))
         state.starve(seat.shelf, rows)
+
+    def refresh(self, seat: Seat) -> None:
+        """Rank one device's window anew, as what is known of the device changed."""
+        shelf = self._state.shelves[seat.shelf]
+        if shelf.stamp[seat.row] < PENDING:
+            shelf.queue(seat.row, self._state.next_stamp())
+
+    def refresh_all(self) -> None:
+        """Rank everything anew by what the ranking says from now on, in the background.
+
+        Unlike `reterm` this gives each live item its new term where it is, and then builds every
+        row anew: less work than offering most items again.
+        """
+        self._refresh.begin(self._live, len(SHELVES))
 
     def _unfollow(self, seat: Seat) -> None:
         state = self._state
@@ -243,7 +299,10 @@ class Engine:
         return over
 
     def feedback(self, n: int, *, shown: int = 0, opened: int = 0, dismissed: int = 0) -> None:
-        """Count what devices did with an item; when it matters, the item is ranked anew."""
+        """Count what devices did with an item; when it matters, the item is ranked anew.
+
+        A ranking that learned counts by itself, and says by `reterm` which items moved.
+        """
         index = self._live.get(n)
         if index is None:
             return
@@ -251,9 +310,30 @@ class Engine:
         counts[0] += shown
         counts[1] += opened
         counts[2] += dismissed
-        moved = self._popularity(n) - int(self._state.columns.popularity[index])
-        if abs(moved) >= self._state.baseline.rekey:
-            heappush(self._moved, (-abs(moved), n))
+        if self._scoring is None:
+            self._note_move(index)
+
+    def reterm(self, ns: Iterable[int]) -> None:
+        """Note that the ranking learned about items; those whose term moved are ranked anew.
+
+        Args:
+            ns: item numbers; those that are not live are passed over.
+        """
+        for n in ns:
+            if (index := self._live.get(n)) is not None:
+                self._note_move(index)
+
+    def _note_move(self, index: int) -> None:
+        moved = abs(self._move(index))
+        if moved >= self._state.baseline.rekey:
+            heappush(self._moved, (-moved, int(self._state.columns.number[index])))
+
+    def _move(self, index: int) -> int:
+        """Return the ticks by which a live item's term moved since the item was keyed."""
+        columns = self._state.columns
+        record = columns.records[index]
+        assert record is not None, "a live item has its record"
+        return self._term(record) - int(columns.term[index])
 
     def _retract(self, record: Record) -> None:
         index = self._live.get(record.n)
@@ -271,22 +351,22 @@ class Engine:
             self._state.shelves[shelf].dismissed[row].discard(n)
 
     def _replace(self, record: Record, slot: int, rank: int, *, counts: bool) -> None:
-        """Put a content, or the same content at another popularity, in the place of the last."""
+        """Put a content, or the same content with another term, in the place of the last."""
         state = self._state
         n, item = record.n, record.item
         # Also after a retraction that has not reached every row yet.
         known = n in self._live or self._tombs.pop(n, None) is not None
         before = self._offers.get(n)
         stale, left = self._retire(n)
-        popularity = self._popularity(n)
+        term = self._term(record)
         base = (
             (record.published_ms - 1000 * self._landmark) * TICKS_PER_SECOND // 1000
             + state.baseline.by_priority[item.priority]
-            + popularity
+            + term
         )
         joined = None if item.collapse is None else self._contest(item.collapse)
         number = 0 if joined is None else joined.number
-        index = state.columns.add(record, slot, base, popularity, number)
+        index = state.columns.add(record, slot, base, term, number, self._groups(record))
         self._live[n] = index
         if n in state.dismissers:
             state.columns.special[index] = True
@@ -375,9 +455,17 @@ class Engine:
         contest.job = job
         self._queue.put(job)
 
-    def _popularity(self, n: int) -> int:
-        counts = self._feedback.get(n)
+    def _term(self, record: Record) -> int:
+        if self._scoring is not None:
+            return self._scoring.term(record)
+        counts = self._feedback.get(record.n)
         return 0 if counts is None else self._state.baseline.popularity(*counts)
+
+    def _groups(self, record: Record) -> tuple[int, ...]:
+        if self._scoring is None:
+            return ()
+        groups = tuple(self._scoring.groups(record))
+        return groups + (0,) * (GROUPS - len(groups))
 
     # Work
 
@@ -385,7 +473,8 @@ class Engine:
         """Do a bounded piece of what is to be done.
 
         Urgent items go first, then half of the step is for rows to be built, the rest for the other
-        items by priority; items are ranked anew when nothing else is left.
+        items by priority; items are ranked anew when nothing else is left, and after them rows that
+        are refreshed.
 
         Args:
             now: Unix seconds.
@@ -396,6 +485,7 @@ class Engine:
         """
         if now - self._landmark > _REBASE_AFTER:
             self._rebase(int(now))
+        self._state.now = now
         left = self._work_off(URGENT, max_rows)
         if left > 0:
             half = left - left // 2
@@ -405,7 +495,9 @@ class Engine:
         if left > 0:
             left = self._build(left)
         if left > 0:
-            self._rekey(left)
+            left = self._rekey(left)
+        if left > 0 and self._refresh.going_on:
+            self._refresh_some(left)
         self._reuse()
         return self._state.take_changes()
 
@@ -417,6 +509,7 @@ class Engine:
             or any(shelf.waiting for shelf in self._state.shelves)
             or self._state.any_changed
             or bool(self._moved)
+            or self._refresh.going_on
         )
 
     def _work_off(self, lowest: int, budget: int) -> int:
@@ -490,8 +583,8 @@ class Engine:
                 budget -= rebuild(self._state, number, budget)
         return budget
 
-    def _rekey(self, budget: int) -> None:
-        """Rank items anew whose popularity moved, the largest move first."""
+    def _rekey(self, budget: int) -> int:
+        """Rank items anew whose term moved, the largest move first; return what is left."""
         while self._moved and self._queue.first(BACKGROUND) is None:
             _, n = heappop(self._moved)
             index = self._live.get(n)
@@ -500,11 +593,24 @@ class Engine:
             columns = self._state.columns
             record = columns.records[index]
             assert record is not None, "a live item has its record"
-            moved = self._popularity(n) - int(columns.popularity[index])
-            if abs(moved) >= self._state.baseline.rekey:
+            if abs(self._move(index)) >= self._state.baseline.rekey:
                 self._replace(record, int(columns.slot[index]), BACKGROUND, counts=False)
                 self._rekeyed += 1
-        self._work_off(BACKGROUND, budget)
+        return self._work_off(BACKGROUND, budget)
+
+    def _refresh_some(self, budget: int) -> None:
+        """Go on with what `refresh_all` began."""
+        state = self._state
+        items = self._refresh.items()
+        for n in items:
+            if (index := self._live.get(n)) is not None:
+                state.columns.reterm(index, int(state.columns.term[index]) + self._move(index))
+                state.channels.rerank(state.item(index).channel)
+        if items:
+            state.version += 1
+            return
+        self._refresh.queue_rows(state, budget)
+        self._build(budget)
 
     def _reuse(self) -> None:
         """Free the indices of items that no window can hold any more."""
@@ -525,8 +631,7 @@ class Engine:
     def slots(self, shelf: int, rows: Rows) -> NDArray[np.int64]:
         """Return int64 [rows, size of the shelf]: what each row shows, best first, 0 after that."""
         windows = self._state.shelves[shelf].windows
-        ids = windows.ids[rows, : SHELVES[shelf]]
-        slots = self._state.columns.slot[ids]
+        slots = self._state.columns.slot[self._shown(shelf, rows)]
         slots[np.arange(SHELVES[shelf]) >= windows.visible[rows][:, None]] = 0
         return slots
 
@@ -539,8 +644,28 @@ class Engine:
         """Return the numbers of the items that a device shows, best first."""
         windows = self._state.shelves[seat.shelf].windows
         visible = int(min(windows.visible[seat.row], windows.held[seat.row]))
-        numbers: list[int] = self._state.columns.number[windows.ids[seat.row, :visible]].tolist()
+        ids = self._shown(seat.shelf, np.array([seat.row], np.int32))[0, :visible]
+        numbers: list[int] = self._state.columns.number[ids].tolist()
         return numbers
+
+    def _shown(self, shelf: int, rows: Rows) -> Ids:
+        """Return int32 [rows, size of the shelf]: the items that may be seen, best first.
+
+        Where repetition tires, these are the first ones in the order that says so, out of all that
+        a window holds: what is repeated too often gives its place to one of the reserve.
+        """
+        windows = self._state.shelves[shelf].windows
+        if self._repeats is None:
+            return windows.ids[rows, : SHELVES[shelf]]
+        ids = windows.ids[rows]
+        columns = self._state.columns
+        groups = [columns.groups[ids, kind] for kind in range(len(self._repeats))]
+        order = diversify(windows.keys[rows], groups, self._repeats, self._tau, columns.urgent[ids])
+        return np.take_along_axis(ids, order[:, : SHELVES[shelf]], axis=1)
+
+    def take_decisions(self) -> list[Admissions]:
+        """Return the admissions since the last call, if they are recorded."""
+        return [] if self._notes is None else self._notes.take()
 
     @property
     def size(self) -> Sizes:
@@ -553,6 +678,7 @@ class Engine:
             jobs=len(self._queue),
             pending=sum(shelf.pending for shelf in state.shelves),
             rekeys=len(self._moved),
+            refreshing=self._refresh.going_on,
         )
 
     @property
@@ -561,7 +687,13 @@ class Engine:
 
         `oversize`: items times devices not admitted as no form of the payload fits, counted when
         a content is offered to a row (not again when the row is built anew). `rebuilt`: rows
-        built anew. `rekeyed`: items ranked anew as their popularity moved.
+        built anew. `rekeyed`: items ranked anew as their term moved. `decisions_dropped`:
+        admissions that were too many between two calls of `take_decisions`.
         """
         state = self._state
-        return Counter(oversize=state.oversize, rebuilt=state.rebuilt, rekeyed=self._rekeyed)
+        return Counter(
+            oversize=state.oversize,
+            rebuilt=state.rebuilt,
+            rekeyed=self._rekeyed,
+            decisions_dropped=0 if self._notes is None else self._notes.dropped,
+        )

@@ -1,6 +1,6 @@
 """What windows need to know of items, as columns over item indices.
 
-An index stands for one item *with one content and one popularity*: an update, and a new ranking of
+An index stands for one item *with one content and one term* (see `ranking.scoring`): an update, and a new ranking of
 the same content, get another index, and the one before is *retired*. So a window that was not yet
 touched keeps showing what it was built with, and whatever is not alive can be taken out of a window
 without asking what became of it.
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedgen.ranking.scoring import GROUPS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 LOWEST = -(1 << 31) + 1
 HIGHEST = (1 << 31) - 1
 """Bounds of keys; one below `LOWEST` is `windows.EMPTY`."""
+
+_URGENT = 3
+"""The highest priority of an item."""
 
 
 class ItemColumns:
@@ -36,11 +41,14 @@ class ItemColumns:
         published: int64, Unix ms of the acceptance.
         tie: int64, hash of channel and id.
         base: int64, ticks of the key for a follower through a filter without literal levels.
-        popularity: int64, the part of `base` that feedback changes.
+        term: int64, the part of `base` that feedback changes.
         smallest: int32, bytes of the shorter of payload and brief.
         contest: int32, number of the group that shares the collapse key; 0 for none.
         special: bool, whether not every row that follows the channel may show the item, for its
             `where`, its collapse key, or as somebody dismissed it.
+        urgent: bool, whether it has the highest priority.
+        groups: int32 [items, GROUPS], numbers of groups whose repetition tires, 0 for none; all 0
+            without a ranking that knows of any.
         alive: bool.
         records: the content, None for an index not in use.
     """
@@ -51,14 +59,16 @@ class ItemColumns:
         "alive",
         "base",
         "contest",
+        "groups",
         "number",
-        "popularity",
         "published",
         "records",
         "slot",
         "smallest",
         "special",
+        "term",
         "tie",
+        "urgent",
     )
 
     def __init__(self, capacity: int = 64) -> None:
@@ -67,10 +77,12 @@ class ItemColumns:
         self.published: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.tie: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.base: NDArray[np.int64] = np.zeros(capacity, np.int64)
-        self.popularity: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.term: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.smallest: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.contest: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.special: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.urgent: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.groups: NDArray[np.int32] = np.zeros((capacity, GROUPS), np.int32)
         self.alive: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.alive[0] = True  # an empty place needs no taking out
         self.records: list[Record | None] = [None] * capacity
@@ -81,8 +93,25 @@ class ItemColumns:
     def __len__(self) -> int:
         return len(self.number)
 
-    def add(self, record: Record, slot: int, base: int, popularity: int, contest: int) -> int:
-        """Give a live item an index."""
+    def add(
+        self,
+        record: Record,
+        slot: int,
+        base: int,
+        term: int,
+        contest: int,
+        groups: Sequence[int] = (),
+    ) -> int:
+        """Give a live item an index.
+
+        Args:
+            record: its content.
+            slot: what the content is named by.
+            base: see the class.
+            term: the part of `base` that changes.
+            contest: the number of its contest, or 0.
+            groups: `GROUPS` numbers, or always none.
+        """
         if not self._free:
             self._grow()
         index = self._free.pop()
@@ -92,10 +121,13 @@ class ItemColumns:
         self.published[index] = record.published_ms
         self.tie[index] = name_hash(item)
         self.base[index] = base
-        self.popularity[index] = popularity
+        self.term[index] = term
         self.smallest[index] = smallest_bytes(item)
         self.contest[index] = contest
         self.special[index] = bool(item.where) or contest > 0
+        self.urgent[index] = item.priority == _URGENT
+        if groups:
+            self.groups[index] = groups
         self.alive[index] = True
         self.records[index] = record
         return index
@@ -134,6 +166,11 @@ class ItemColumns:
         """Return the places of `ids` in the exact order."""
         return np.lexsort((-self.tie[ids], -self.published[ids], -keys.astype(np.int64)))
 
+    def reterm(self, index: int, term: int) -> None:
+        """Give an index another term; windows keep the keys that they hold it with."""
+        self.base[index] += term - self.term[index]
+        self.term[index] = term
+
     def rebase(self, ticks: int) -> None:
         """Lower all bases by `ticks`, as the landmark moved up."""
         self.base[1:] -= ticks
@@ -146,10 +183,12 @@ class ItemColumns:
             "published",
             "tie",
             "base",
-            "popularity",
+            "term",
             "smallest",
             "contest",
             "special",
+            "urgent",
+            "groups",
             "alive",
         ):
             column = getattr(self, name)

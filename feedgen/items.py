@@ -91,6 +91,8 @@ class Record:
         retracted: a tombstone.
         earlier: digests of contents accepted before under this id, newest last, bounded; by them
             redeliveries are known, also after a restart.
+        publisher: the authenticated user that published the content, "" where nobody vouched for
+            one. As long as that name may be, and the same string for all records of one publisher.
     """
 
     n: int
@@ -101,6 +103,7 @@ class Record:
     digest: bytes
     retracted: bool = False
     earlier: tuple[bytes, ...] = ()
+    publisher: str = ""
 
 
 class ItemError(StrEnum):
@@ -180,7 +183,9 @@ def digest(item: Item) -> bytes:
     return blake2b(msgpack.packb(content), digest_size=16).digest()
 
 
-_RECORD_FORMAT = 1
+_RECORD_FORMAT = 2
+_WITHOUT_PUBLISHER = 1
+"""The older format: the same fields without the publisher, who is then unknown."""
 
 
 def pack_record(record: Record) -> bytes:
@@ -189,6 +194,7 @@ def pack_record(record: Record) -> bytes:
     packed: bytes = msgpack.packb(
         (
             _RECORD_FORMAT,
+            record.publisher,
             record.n,
             record.version,
             record.published_ms,
@@ -214,7 +220,7 @@ def pack_record(record: Record) -> bytes:
 
 
 def unpack_record(data: bytes) -> Record:
-    """Decode what `pack_record` made.
+    """Decode what `pack_record` of this or an older release made.
 
     Raises:
         BadRecord: the bytes are damaged or of a newer release.
@@ -223,12 +229,15 @@ def unpack_record(data: bytes) -> Record:
         form, *fields = msgpack.unpackb(data, use_list=False)
         if form == _RECORD_FORMAT:
             return _record(*fields)
+        if form == _WITHOUT_PUBLISHER:
+            return _record("", *fields)
     except (ValueError, TypeError) as error:
         raise BadRecord(f"not a record: {error}") from error
-    raise BadRecord(f"a record of format {form!r}, known is {_RECORD_FORMAT}")
+    raise BadRecord(f"a record of format {form!r}, known are up to {_RECORD_FORMAT}")
 
 
 def _record(
+    publisher: str,
     n: int,
     version: int,
     published_ms: int,
@@ -240,8 +249,8 @@ def _record(
     *item: Any,
 ) -> Record:
     """Take the fields in the order of `pack_record`."""
-    kept = Item(sys.intern(channel), *item)
-    return Record(n, version, kept, published_ms, expires, content, retracted, earlier)
+    kept, publisher = Item(sys.intern(channel), *item), sys.intern(publisher)
+    return Record(n, version, kept, published_ms, expires, content, retracted, earlier, publisher)
 
 
 def _from_map(channel: str, sent: dict[str, Any]) -> Item:

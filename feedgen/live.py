@@ -38,6 +38,10 @@ class LiveChannel:
         self.items.remove(index)
         self._ranked = None
 
+    def rerank(self) -> None:
+        """Forget the order of the items."""
+        self._ranked = None
+
     def ranked(self, columns: ItemColumns) -> Ids:
         """Return the items, best first; one order for all, as filters add the same to each key."""
         if self._ranked is None:
@@ -86,6 +90,10 @@ class LiveChannels:
             level.channel = channel
             self.version += 1
         channel.add(index)
+
+    def rerank(self, name: str) -> None:
+        """Note that items of a live channel have other keys now."""
+        self._by_name[name].rerank()
 
     def discard(self, name: str, index: int) -> None:
         """Note that item `index` on channel `name` is live no more."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedgen.personal import admit, reach
 from feedgen.shelf import PENDING
 from feedgen.windows import NO_ROWS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from feedgen.audience import Segment
     from feedgen.jobs import Offer
     from feedgen.state import State
-    from feedgen.windows import Rows
+    from feedgen.windows import Ids, Keys, Rows
 
 UNBOUNDED = 1 << 62
 """A budget that no job exhausts."""
@@ -32,12 +33,8 @@ def offer(state: State, job: Offer, chunk: Segment) -> None:
     key = columns.key(job.index, state.baseline.by_level[level])
     rows = _wanting(state, job, number, _fitting(state, job, number, rows), key)
     if rows.size:
+        rows, keys = _taking(state, job, number, rows, key)
         ids = np.full(len(rows), job.index, np.int32)
-        keys = np.full(len(rows), key, np.int32)
-        admitted = windows.admissible(rows, ids, keys, columns)
-        if not admitted.all():
-            rows = rows[admitted]
-            ids, keys = ids[: len(rows)], keys[: len(rows)]
         state.changed(number, windows.insert(rows, ids, keys, columns))
     if job.replaces:
         state.starve(number, every)
@@ -46,7 +43,8 @@ def offer(state: State, job: Offer, chunk: Segment) -> None:
 def offer_together(state: State, jobs: Sequence[Offer]) -> None:
     """Offer several items, each to all of its rows, in one pass per shelf.
 
-    The effect is that of offering them one after the other.
+    The effect is that of offering them one after the other; but where exploration decides, it does so
+    at the bars before the first.
     """
     columns = state.columns
     # As `Windows.merge` asks: of equal keys, the better item comes first.
@@ -69,6 +67,18 @@ def _offer_pairs(state: State, number: int, parts: list[tuple[Offer, Rows, int]]
     if replaced:
         every = every[state.audience.last_of_each(number, len(shelf), every)]
         clean(state, number, every)
+    pairs = _shared_pairs if state.scoring is None else _personal_pairs
+    rows, ids, keys = pairs(state, number, parts)
+    if rows.size:
+        state.changed(number, shelf.windows.merge(rows, ids, keys, state.columns))
+    state.starve(number, every)
+
+
+def _shared_pairs(
+    state: State, number: int, parts: list[tuple[Offer, Rows, int]]
+) -> tuple[Rows, Ids, Keys]:
+    """Return rows, items and keys that are admitted, where an item has one key for all."""
+    shelf = state.shelves[number]
     wanting = [
         rows
         if _plain(state, job.index, number)
@@ -82,10 +92,31 @@ def _offer_pairs(state: State, number: int, parts: list[tuple[Offer, Rows, int]]
     stamps = np.repeat(np.array([job.stamp for job, _, _ in parts], np.int64), lengths)
     keep = shelf.windows.admissible(rows, ids, keys, state.columns)
     keep &= shelf.stamp[rows] <= stamps
-    if keep.any():
-        rows, ids, keys = rows[keep], ids[keep], keys[keep]
-        state.changed(number, shelf.windows.merge(rows, ids, keys, state.columns))
-    state.starve(number, every)
+    return rows[keep], ids[keep], keys[keep]
+
+
+def _personal_pairs(
+    state: State, number: int, parts: list[tuple[Offer, Rows, int]]
+) -> tuple[Rows, Ids, Keys]:
+    """Return rows, items and keys that are admitted, where each row has its own key of an item."""
+    taking = []
+    for job, rows, key in parts:
+        wanting = _wanting(state, job, number, _fitting(state, job, number, rows), key)
+        taking.append(_taking(state, job, number, wanting, key))
+    ids = np.array([job.index for job, _, _ in parts], np.int32)
+    return (
+        np.concatenate([rows for rows, _ in taking]),
+        np.repeat(ids, [len(rows) for rows, _ in taking]),
+        np.concatenate([keys for _, keys in taking]),
+    )
+
+
+def _taking(state: State, job: Offer, number: int, rows: Rows, key: int) -> tuple[Rows, Keys]:
+    """Return those of `rows` that take the item, and its key in each."""
+    admitted, keys = admit(state, number, job.index, rows, np.full(len(rows), key, np.int32))
+    if not admitted.all():
+        rows, keys = rows[admitted], keys[admitted]
+    return rows, keys
 
 
 def withdraw(state: State, chunk: Segment) -> None:
@@ -128,10 +159,10 @@ def _fitting(state: State, job: Offer, number: int, rows: Rows) -> Rows:
 
 
 def _wanting(state: State, job: Offer, number: int, rows: Rows, key: int) -> Rows:
-    """Return the rows that may show the item, and whose bar is not above its key."""
+    """Return the rows that may show the item, and whose bar is not above all keys it can have."""
     shelf = state.shelves[number]
     # Most rows refuse most items, so this comes first.
-    rows = rows[shelf.windows.bar[rows] <= key]
+    rows = rows[shelf.windows.bar[rows] <= reach(state, key)]
     if rows.size:
         rows = rows[shelf.stamp[rows] <= job.stamp]
         rows = state.welcome(job.index, number, state.matching(job.index, number, rows))

@@ -2,6 +2,11 @@
 
 Rows with the same follow set share their candidates, sorted once; what is left per row is a matrix
 of which candidates it may show, of which it takes the first ones.
+
+With a ranking of its own each row is ranked in two stages, as feeds commonly are: *retrieval* by the
+keys that all followers share gives a row the best `RETRIEVED` items that it may show (four times
+what it holds, if that is more), and these are ranked by the keys that they have in this row. What
+retrieval left out does not come back by itself: it is no part of what the row's bar promises.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from feedgen.collapse import superseded
+from feedgen.item_columns import HIGHEST
+from feedgen.personal import note_shared, rank
 from feedgen.windows import EMPTY
 
 if TYPE_CHECKING:
@@ -32,6 +39,10 @@ _BLOCK = 64
 _FIRST_DEPTH = 4
 """Windows' widths of candidates that are sorted at first."""
 _DEEPER = 8
+RETRIEVED = 256
+"""Candidates that a row ranks by its own keys, at least, as far as there are as many."""
+_PAIRS = 2
+"""Pairs of row and candidate that are ranked at the work of one admission."""
 _REMEMBERED = 1024
 """Follow sets whose candidates are remembered while no item changes."""
 
@@ -58,7 +69,8 @@ def rebuild(state: State, number: int, budget: int) -> int:
     """
     shelf = state.shelves[number]
     cost = _ROW_COST * shelf.cost
-    since, rows = shelf.pending_rows(max(1, budget // cost))
+    ranked = 0 if state.scoring is None else retrieved(shelf.windows.width) // _PAIRS
+    since, rows = shelf.pending_rows(max(1, budget // (cost + ranked)))
     if not rows.size:
         return 1
     stamp = state.next_stamp()
@@ -71,7 +83,10 @@ def rebuild(state: State, number: int, budget: int) -> int:
         group = rows[start:end]
         follow_set = state.audience.sets[int(shelf.follow[group[0]])]
         assert follow_set is not None, "a row's follow set lives as long as the row has it"
-        _rebuild_alike(state, number, group, follow_set)
+        if state.scoring is None:
+            _rebuild_alike(state, number, group, follow_set)
+        else:
+            work += _rebuild_personally(state, number, group, follow_set) // _PAIRS
         work += _SET_COST + cost * len(group)
         start = end
         if work >= budget:
@@ -105,6 +120,62 @@ def _rebuild_alike(state: State, number: int, rows: Rows, follow_set: FollowSet)
         short = windows.held[rows] < enough
         rows, enough = rows[short], enough[short]
         depth *= _DEEPER
+
+
+def retrieved(width: int) -> int:
+    """Return how many candidates a row of so many places ranks by its own keys, at most."""
+    return max(_FIRST_DEPTH * width, RETRIEVED)
+
+
+def _rebuild_personally(state: State, number: int, rows: Rows, follow_set: FollowSet) -> int:
+    """Build rows anew that follow the same, each ranked by its own keys.
+
+    Returns:
+        Pairs of row and candidate that were ranked.
+    """
+    windows = state.shelves[number].windows
+    depth = limit = retrieved(windows.width)
+    enough = (windows.visible[rows].astype(np.int64) + windows.width) // 2
+    pairs = 0
+    while rows.size:
+        found = _candidates(state, follow_set, depth)
+        eligible = _Eligibility(state, number, rows, follow_set).of(found.ids)
+        found, eligible = _retrieve(found, eligible, limit)
+        ranked = rank(state, number, rows, found.ids, found.keys, eligible)
+        if ranked is None:
+            ids, keys = _first_eligible(state, number, rows, found, follow_set)
+            note_shared(state, number, rows, ids, keys)
+        else:
+            ids, keys = ranked
+            pairs += len(rows) * len(found.ids)
+        windows.fill(rows, ids, keys, _bars(keys, found.cutoff))
+        if found.cutoff == EMPTY:
+            return pairs
+        short = windows.held[rows] < enough
+        rows, enough = rows[short], enough[short]
+        depth *= _DEEPER
+    return pairs
+
+
+def _retrieve(
+    found: Candidates, eligible: Mask | None, limit: int
+) -> tuple[Candidates, Mask | None]:
+    """Keep the best `limit` candidates that each row may show, and none that no row may."""
+    if eligible is None:
+        return Candidates(found.ids[:limit], found.keys[:limit], found.cutoff), None
+    eligible &= eligible.cumsum(axis=1) <= limit
+    some = eligible.any(axis=0)
+    return Candidates(found.ids[some], found.keys[some], found.cutoff), eligible[:, some]
+
+
+def _bars(keys: Keys, cutoff: int) -> Keys:
+    """Return the bars of windows that were ranked in two stages.
+
+    The last key of a full row. Of what was left out where there are free places, nothing is known
+    but that there is some: the bar is low, so that new items find these places, but not `EMPTY`.
+    """
+    lowest = np.where(keys > EMPTY, keys, HIGHEST).min(axis=1)
+    return np.where(keys[:, -1] > EMPTY, keys[:, -1], np.minimum(lowest, cutoff)).astype(np.int32)
 
 
 def _first_eligible(
@@ -158,7 +229,7 @@ class _Eligibility:
         shelf = state.shelves[self._number]
         matrix = None
         smallest = state.columns.smallest[ids]
-        if not shelf.fits_all(int(smallest.max())):
+        if not shelf.fits_all(int(smallest.max(initial=0))):
             matrix = shelf.capacity[self._rows][:, None] >= smallest
         special = np.flatnonzero(state.columns.special[ids])
         if special.size and matrix is None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from feedgen.audience import Segment
     from feedgen.collapse import Contest
+    from feedgen.decision_notes import DecisionNotes
     from feedgen.items import Item
+    from feedgen.ranking.scoring import Scoring
     from feedgen.ranking.value import Settings
     from feedgen.rebuild import Candidates
     from feedgen.windows import Rows
@@ -45,6 +47,9 @@ class State:
         channels: the live items per channel.
         audience: who follows what.
         baseline: ticks that go into keys.
+        scoring: a ranking that learned, None if there is only the baseline.
+        notes: where admissions are noted, None if nobody wants to know.
+        now: Unix seconds, the time of the step.
         contests: per number, the items that share a collapse key.
         dismissers: item number to the (shelf, row) pairs that it never enters.
         stamp: grows with every job and rebuild; orders them.
@@ -65,20 +70,31 @@ class State:
         "columns",
         "contests",
         "dismissers",
+        "notes",
+        "now",
         "oversize",
         "rebuilt",
+        "scoring",
         "shelves",
         "stamp",
         "version",
     )
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scoring: Scoring | None = None,
+        notes: DecisionNotes | None = None,
+    ) -> None:
         vocabulary = Vocabulary()
         self.shelves = tuple(Shelf(size, vocabulary) for size in SHELVES)
         self.columns = ItemColumns()
         self.channels = LiveChannels()
         self.audience = Audience(len(SHELVES), settings.levels)
         self.baseline = Baseline(settings)
+        self.scoring = scoring
+        self.notes = notes
+        self.now = 0.0
         self.contests: dict[int, Contest] = {}
         self.dismissers: dict[int, set[tuple[int, int]]] = {}
         self.stamp = 0

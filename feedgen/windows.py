@@ -72,12 +72,15 @@ class Windows:
         held: uint8 [rows], items in the row.
         visible: uint8 [rows], how many of them the device may see at most.
         bar: int32 [rows], see above.
+        whole: whether a change in the reserve counts as one of what is seen: the device sees some
+            of all that is held, see `ranking.diversity`.
     """
 
-    __slots__ = ("bar", "held", "ids", "keys", "visible", "width")
+    __slots__ = ("bar", "held", "ids", "keys", "visible", "whole", "width")
 
     def __init__(self, width: int, rows: int = 0) -> None:
         self.width = width
+        self.whole = False
         self.ids: NDArray[np.int32] = np.zeros((rows, width), np.int32)
         self.keys: NDArray[np.int32] = np.full((rows, width), EMPTY, np.int32)
         self.held: NDArray[np.uint8] = np.zeros(rows, np.uint8)
@@ -167,7 +170,7 @@ class Windows:
         self.held[rows] = np.minimum(self.held[rows] + np.uint8(1), np.uint8(self.width))
         # The last key of a row that is not full is EMPTY, and its bar stays.
         self.bar[rows] = np.maximum(self.bar[rows], new_keys[:, -1])
-        return rows[places < self.visible[rows]]
+        return self._seen(rows, places)
 
     def merge(self, rows: Rows, ids: Ids, keys: Keys, order: Precedence) -> Rows:
         """Put any number of items into any number of rows; the same as inserting one by one.
@@ -241,7 +244,7 @@ class Windows:
         fresh = places >= width
         fresh &= new_keys != EMPTY
         best = np.where(fresh.any(axis=1), fresh.argmax(axis=1), width)
-        return np.asarray(rows[best < self.visible[rows]])
+        return self._seen(rows, best)
 
     def take_out(self, rows: Rows, out: Mask) -> Rows:
         """Take items out of windows and close the gaps.
@@ -277,6 +280,12 @@ class Windows:
         self.ids[rows] = ids
         self.keys[rows] = keys
         self.held[rows] -= counts.astype(np.uint8)
+        return self._seen(rows, first)
+
+    def _seen(self, rows: Rows, first: NDArray[np.int64]) -> Rows:
+        """Return those of `rows` whose first changed place is seen; `width` stands for none."""
+        if self.whole:
+            return rows[first < self.width]
         return np.asarray(rows[first < self.visible[rows]])
 
     def fill(self, rows: Rows, ids: Ids, keys: Keys, bars: Keys) -> None:

@@ -84,7 +84,8 @@ LIBRARIES = {
     "devices/": {"msgpack", "numpy", "paho"},
     "feedgen/": {"msgpack", "numpy"},
     "feedgen/store/": {"redis"},
-    "simulator/": {"msgpack", "rich"},
+    "feedgen/evaluate/": {"matplotlib", "rich"},
+    "simulator/": {"msgpack", "numpy", "rich"},
 }  # fmt: skip
 
 

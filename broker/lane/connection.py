@@ -85,8 +85,13 @@ MAX_FILTERS = 512
 class Feed(Protocol):
     """What a connection needs of the service."""
 
-    def item(self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None]) -> None:
-        """Takes an item; `done` is called when it is durable, or refused."""
+    def item(
+        self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None], publisher: str
+    ) -> None:
+        """Takes an item of an authenticated user, "" if of none.
+
+        `done` is called when it is durable, or refused.
+        """
 
     def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
         """Takes an up message of a device; `done` is called when it has been carried out."""
@@ -477,7 +482,10 @@ class Connection(asyncio.Protocol):
         if kind is Topic.ITEM:
             self._count_retain(packet)
             channel = packet.topic[len(self.lane.rules.items) :]
-            self.lane.feed.item(channel, packet.payload, dup=packet.dup, done=done)
+            publisher = self.identity.user
+            self.lane.feed.item(
+                channel, packet.payload, dup=packet.dup, done=done, publisher=publisher
+            )
             if self.lane.feed.congested:
                 self.lane.pause(self)
         elif kind is Topic.UP:

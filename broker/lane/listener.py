@@ -321,7 +321,8 @@ class Lane:
         kind = self.rules.publish(identity, will.topic)
         if kind is Topic.ITEM:
             channel = will.topic[len(self.rules.items) :]
-            self.feed.item(channel, will.payload, dup=False, done=_nothing)
+            publisher = identity.user
+            self.feed.item(channel, will.payload, dup=False, done=_nothing, publisher=publisher)
         elif kind is Topic.UP:
             self.feed.up(will.payload, connection, _nothing)
         elif kind is Topic.OTHER:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LIMIT = 60.0
 """Exponent of the growth beyond which all counts are brought back to the present."""
+_FARTHEST = 500.0
+"""Largest exponent within one batch, for growth to stay a number; older counts are nothing then."""
 _PLACE_BITS = 32
 _EDGE = 1e-4
 """Rates are taken as no closer to 0 and 1 than this."""
@@ -46,35 +48,49 @@ class Counters:
         settings: how to smooth.
     """
 
-    __slots__ = ("_growth", "_landmark", "opened", "settings", "shown")
+    __slots__ = ("_growth", "_now", "opened", "settings", "shown")
 
     def __init__(self, bits: int, settings: CounterSettings) -> None:
         self.settings = settings
         self.shown: NDArray[np.float64] = np.zeros(1 << bits)
         self.opened: NDArray[np.float64] = np.zeros(1 << bits)
-        self._landmark: float | None = None
+        self._now: float | None = None
         self._growth = 1.0
 
-    def advance(self, now: float) -> None:
-        """Let time pass; a clock that goes back is held still."""
-        if self._landmark is None:
-            self._landmark = now
-        exponent = max(now - self._landmark, 0.0) * np.log(2) / self.settings.half_life
-        if exponent > _LIMIT:
-            self._landmark = now
-            self.shown *= np.exp(-exponent)
-            self.opened *= np.exp(-exponent)
-            exponent = 0.0
-        self._growth = max(self._growth, float(np.exp(exponent))) if exponent else 1.0
+    def _advance(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Let time pass; return what one impression counts at each of `times`.
+
+        A clock that goes back is held still, and so is one that is no number.
+        """
+        times = np.where(np.isfinite(times), times, -np.inf)
+        if self._now is None:
+            self._now = max(0.0, float(times[0]))
+        latest = np.maximum(np.maximum.accumulate(times), self._now)
+        exponents = (latest - self._now) * (np.log(2) / self.settings.half_life)
+        self._now = float(latest[-1])
+        behind = np.log(self._growth) + exponents[0]
+        if behind > _LIMIT:
+            self.shown *= np.exp(-behind)
+            self.opened *= np.exp(-behind)
+            self._growth = 1.0
+            exponents -= exponents[0]
+        growths = self._growth * np.exp(np.minimum(exponents, _FARTHEST))
+        self._growth = float(growths[-1])
+        return np.asarray(growths)
 
     def rates(self, places: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
         """Return the logits of smoothed rates less that of `rate`, in the shape of `places`."""
-        return self._smoothed(self.shown[places], self.opened[places], rate)
+        return self._smoothed(self.shown[places], self.opened[places], rate, self._growth)
 
     def _smoothed(
-        self, shown: NDArray[np.float64], opened: NDArray[np.float64], rate: float
+        self,
+        shown: NDArray[np.float64],
+        opened: NDArray[np.float64],
+        rate: float,
+        growth: float | NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        prior = self.settings.prior * self._growth
+        prior = self.settings.prior * growth
+        np.maximum(shown, 0, out=shown)  # more may be taken back than there is left after fading
         smoothed = (opened + prior * rate) / (shown + prior)
         np.clip(smoothed, _EDGE, 1 - _EDGE, out=smoothed)
         smoothed /= 1 - smoothed
@@ -88,6 +104,8 @@ class Counters:
         labels: NDArray[np.float64],
         weights: NDArray[np.float64],
         rate: float,
+        times: NDArray[np.float64],
+        present: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """Count impressions, and return `rates` as each of them found them.
 
@@ -96,12 +114,19 @@ class Counters:
             labels: float64 [impressions], 1 where opened.
             weights: float64 [impressions]; negative to take back.
             rate: of all impressions.
+            times: float64 [impressions], Unix seconds.
+            present: float64 [impressions, features], 0 where a feature is absent and not counted;
+                None if all are there.
         """
         rows, columns = places.shape
         keys = places.ravel()
-        grown = weights * self._growth
+        growth = self._advance(times)
+        grown = weights * growth
         more = np.repeat(grown, columns)
         liked = np.repeat(grown * labels, columns)
+        if present is not None:
+            more *= present.ravel()
+            liked *= present.ravel()
         # One sort of key and place together: a stable argsort takes five times as long.
         both = (keys << _PLACE_BITS) + np.arange(len(keys))
         both.sort()
@@ -121,16 +146,18 @@ class Counters:
             table[distinct] = total[last] + offset
             before += np.repeat(offset, lengths)
             found[order] = before
-        return self._smoothed(shown.reshape(rows, columns), opened.reshape(rows, columns), rate)
+        return self._smoothed(
+            shown.reshape(rows, columns), opened.reshape(rows, columns), rate, growth[:, None]
+        )
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes."""
-        used = np.flatnonzero(self.shown)
+        used = np.flatnonzero((self.shown != 0) | (self.opened != 0)).astype(np.int32)
         return {
             "places": used,
             "shown": self.shown[used],
             "opened": self.opened[used],
-            "landmark": self._landmark,
+            "now": self._now,
             "growth": self._growth,
         }
 
@@ -139,5 +166,5 @@ class Counters:
         self.shown[:] = self.opened[:] = 0
         self.shown[state["places"]] = state["shown"]
         self.opened[state["places"]] = state["opened"]
-        self._landmark = state["landmark"]
+        self._now = state["now"]
         self._growth = state["growth"]

@@ -59,6 +59,40 @@ class Group(IntEnum):
 GROUPS = len(Group)
 
 
+class Block(NamedTuple):
+    """Features of one group: all columns of a kind, or all pairs of columns of two kinds.
+
+    Attributes:
+        group: what they are made of.
+        one: the kind, an attribute of `Impressions`.
+        other: the kind that it is crossed with.
+        counted: whether their rate is a feature too.
+    """
+
+    group: Group
+    one: str
+    other: str | None = None
+    counted: bool = True
+
+
+BLOCKS = (
+    Block(Group.DEVICE, "device"),
+    Block(Group.ITEM, "item"),
+    Block(Group.TRAIT, "device_fields"),
+    Block(Group.KIND, "item_fields"),
+    Block(Group.TIME, "context"),
+    Block(Group.TASTE, "device", "item_fields"),
+    Block(Group.HABIT, "device", "context", counted=False),
+    Block(Group.SEGMENT, "device_fields", "item_fields"),
+    Block(Group.MOMENT, "item_fields", "context"),
+    Block(Group.REACH, "device_fields", "item", counted=False),
+)
+"""All features, in their order."""
+
+SLIM = tuple(block for block in BLOCKS if block.group not in {Group.TASTE, Group.HABIT})
+"""Without the crosses of the device itself, the only ones that cost a look-up per device."""
+
+
 class Column(NamedTuple):
     """One thing known of impressions.
 
@@ -88,20 +122,38 @@ class Impressions:
     """Columns of impressions.
 
     Attributes:
-        device: its id as tokens.
-        item: its id as tokens.
+        device: one column, its id.
+        item: one column, its id.
         device_fields: at most `MAX_FIELDS`.
         item_fields: at most `MAX_FIELDS`.
         context: at most `MAX_FIELDS`.
         num: float64 [impressions or 1, numbers], nan where there is none.
     """
 
-    device: Column
-    item: Column
+    device: tuple[Column]
+    item: tuple[Column]
     device_fields: tuple[Column, ...] = ()
     item_fields: tuple[Column, ...] = ()
     context: tuple[Column, ...] = ()
     num: NDArray[np.float64] | None = None
+
+    def of(self, kind: str) -> tuple[Column, ...]:
+        """Return the columns of a kind."""
+        columns: tuple[Column, ...] = getattr(self, kind)
+        return columns
+
+    def __len__(self) -> int:
+        lengths = {
+            len(column.tokens if column.codes is None else column.codes)
+            for kind in _KINDS
+            for column in self.of(kind)
+        }
+        if len(lengths - {1}) > 1:
+            raise ValueError(f"columns of impressions differ in length: {sorted(lengths)}")
+        return max(lengths)
+
+
+_KINDS = ("device", "item", "device_fields", "item_fields", "context")
 
 
 class Feature(NamedTuple):
@@ -138,52 +190,41 @@ def pairs(first: Tokens, second: Tokens) -> Tokens:
     return tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Crosses:
-    """Which pairs are features.
+def features(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Iterator[Feature]:
+    """Yield the features of impressions, one by one."""
+    for block in blocks:
+        ones = impressions.of(block.one)
+        others = [()] if block.other is None else [(c,) for c in impressions.of(block.other)]
+        for one in ones:
+            for other in others:
+                operands = (one, *other)
+                name = " x ".join(column.name for column in operands)
+                yield Feature(block.group, name if block.counted else None, operands)
 
-    Attributes:
-        device: pairs with the device itself, the only ones that cost a look-up per device.
+
+def stacked(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Tokens:
+    """Return the tokens of all features, in the order of `features`: uint64 [features, n].
+
+    The crosses of two kinds are made at once: sixty calls for a hundred impressions would be all
+    that learning and ranking a few of them costs.
+
+    Raises:
+        ValueError: columns differ in length.
     """
-
-    device: bool = True
-
-
-ALL = Crosses()
-SLIM = Crosses(device=False)
-
-
-def features(impressions: Impressions, crosses: Crosses = ALL) -> Iterator[Feature]:
-    """Yield the features of impressions, always in the same order for the same columns."""
-    device, item = impressions.device, impressions.item
-    of_device, of_item, context = (
-        impressions.device_fields,
-        impressions.item_fields,
-        impressions.context,
-    )
-    yield Feature(Group.DEVICE, "device", (device,))
-    yield Feature(Group.ITEM, "item", (item,))
-    for group, columns in (
-        (Group.TRAIT, of_device),
-        (Group.KIND, of_item),
-        (Group.TIME, context),
-    ):
-        for column in columns:
-            yield Feature(group, column.name, (column,))
-    if crosses.device:
-        yield from _crosses(Group.TASTE, (device,), of_item)
-        yield from _crosses(Group.HABIT, (device,), context, counted=False)
-    yield from _crosses(Group.SEGMENT, of_device, of_item)
-    yield from _crosses(Group.MOMENT, of_item, context)
-    yield from _crosses(Group.REACH, of_device, (item,), counted=False)
-
-
-def _crosses(
-    group: Group, ones: Sequence[Column], others: Sequence[Column], *, counted: bool = True
-) -> Iterator[Feature]:
-    for one in ones:
-        for other in others:
-            yield Feature(group, f"{one.name} x {other.name}" if counted else None, (one, other))
+    length = len(impressions)
+    kinds: dict[str, Tokens] = {}
+    for kind in _KINDS:
+        columns = impressions.of(kind)
+        kinds[kind] = np.empty((len(columns), length), np.uint64)
+        for place, column in enumerate(columns):
+            kinds[kind][place] = column.spread()
+    parts = [
+        kinds[block.one]
+        if block.other is None
+        else pairs(kinds[block.one][:, None], kinds[block.other][None]).reshape(-1, length)
+        for block in blocks
+    ]
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,30 +266,30 @@ class Encoded:
 
     def part(self, start: int, end: int) -> Encoded:
         """Return the impressions from `start` to before `end`."""
-        present = None if self.present is None else self.present[start:end]
-        return Encoded(self.layout, self.places[start:end], present, self.num[start:end])
+        return self.rows(slice(start, end))
+
+    def rows(self, rows: slice | NDArray[np.intp]) -> Encoded:
+        """Return some of the impressions."""
+        present = None if self.present is None else self.present[rows]
+        return Encoded(self.layout, self.places[rows], present, self.num[rows])
 
 
-def encode(impressions: Impressions, bits: int, crosses: Crosses = ALL) -> Encoded:
+def encode(impressions: Impressions, bits: int, blocks: Sequence[Block] = BLOCKS) -> Encoded:
     """Return impressions as places in tables of 2^bits entries.
 
     Raises:
         ValueError: columns differ in length.
     """
-    found = list(features(impressions, crosses))
-    dense = [feature.column().spread() for feature in found]
-    length = max(len(each) for each in dense)
-    if any(len(each) not in {1, length} for each in dense):
-        raise ValueError("columns of impressions differ in length")
-    tokens = np.empty((length, len(dense)), np.uint64)
-    for place, each in enumerate(dense):
-        tokens[:, place] = each
-    present = None
-    if not tokens.all():
-        present = (tokens != 0).astype(np.float64)
-    num = np.empty((length, 0)) if impressions.num is None else impressions.num
-    layout = _layout(tuple((feature.group, feature.family) for feature in found))
-    return Encoded(layout, places(tokens, bits), present, num)
+    tokens = stacked(impressions, blocks)
+    present = None if tokens.all() else (tokens.T != 0).astype(np.float64)
+    num = np.empty((tokens.shape[1], 0)) if impressions.num is None else impressions.num
+    at = np.ascontiguousarray(places(tokens, bits).T)
+    return Encoded(layout(impressions, blocks), at, present, num)
+
+
+def layout(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Layout:
+    """Return what is the same for all impressions with the same columns."""
+    return _layout(tuple((each.group, each.family) for each in features(impressions, blocks)))
 
 
 @lru_cache(maxsize=64)

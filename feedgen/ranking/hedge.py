@@ -8,7 +8,7 @@ Games, 2006, 3.3), so that the ranking never does harm.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,9 @@ class Hedge:
 
     __slots__ = ("_fade", "_least", "_start", "lead")
 
-    def __init__(self, handicap: float = 5.0, memory: float = 20_000.0, least: float = 1e-3) -> None:
+    def __init__(
+        self, handicap: float = 5.0, memory: float = 20_000.0, least: float = 1e-3
+    ) -> None:
         self._start = self.lead = -handicap
         self._fade = float(np.exp(-1 / memory))
         self._least = least
@@ -63,3 +65,11 @@ class Hedge:
         """Return the mixture of the learned probability and the rate of all."""
         share = self.share
         return np.asarray(share * learned + (1 - share) * rate)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        return {"lead": self.lead}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.lead = float(state["lead"])

@@ -40,8 +40,14 @@ if TYPE_CHECKING:
 
 _FORGET_EVERY = 4096
 """Impressions after which forgetting passes over the table."""
+MAX_FAMILIES = 1024
+"""Families with a slope of their own. All others share that of `OTHERS`: a log whose fields have ever
+new names must not fill the memory."""
+OTHERS = ""
 _WIDEST = 4.0
 """Numbers count as at most so many standard deviations from their mean."""
+_LARGEST = 1e100
+"""Numbers beyond count as this, so that their squares stay numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,11 @@ def logit(p: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
+_STEP = ("start", "gradient", "curvature")
+"""What a step keeps beside what was learned before it."""
+_COLUMNS = ("mean", "precision", *_STEP)
+
+
 class Posterior:
     """Coordinates with Gaussian posteriors, learned in steps.
 
@@ -134,6 +145,15 @@ class Posterior:
         np.maximum(self.precision, 0, out=self.precision)
         self.gradient[:] = self.curvature[:] = 0
 
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes; a step that has begun goes on after it."""
+        return {name: getattr(self, name).copy() for name in _COLUMNS}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        for name in _COLUMNS:
+            setattr(self, name, np.array(state[name], np.float64))
+
 
 class Table(Posterior):
     """Hashed weights: a posterior of which a step touches a few coordinates."""
@@ -171,6 +191,26 @@ class Table(Posterior):
             self.gradient[at] = 0
         self._touched.clear()
 
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes: the weights that are in use, and the step that has begun."""
+        used = np.flatnonzero((self.mean != 0) | (self.start != 0) | (self.precision != 0))
+        touched = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched]))
+        state = {name: getattr(self, name)[used] for name in ("mean", "precision")}
+        state |= {f"step_{name}": getattr(self, name)[touched] for name in _STEP}
+        places = {"places": used, "step_places": touched}
+        return {**state, **{name: at.astype(np.int32) for name, at in places.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        for name in _COLUMNS:
+            getattr(self, name)[:] = 0
+        used, touched = (np.array(state[name], np.int64) for name in ("places", "step_places"))
+        self.mean[used] = self.start[used] = state["mean"]
+        self.precision[used] = state["precision"]
+        for name in _STEP:
+            getattr(self, name)[touched] = state[f"step_{name}"]
+        self._touched = [touched]
+
 
 class Rate:
     """The fading rate of all impressions."""
@@ -194,6 +234,16 @@ class Rate:
         self.shown = max(self.shown * past + float(weights @ fading), 1.0)
         self.opened = max(self.opened * past + float(weights * labels @ fading), 0.0)
 
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        return {"shown": self.shown, "opened": self.opened, "start": self.start}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.shown, self.opened, self.start = (
+            float(state[name]) for name in ("shown", "opened", "start")
+        )
+
 
 class LogisticModel:
     """One head: the probability that an impression comes to something.
@@ -206,12 +256,12 @@ class LogisticModel:
         self.settings = settings
         self.table = Table(settings.bits)
         self.trust = Posterior(np.ones(GROUPS), settings.trust_precision)
-        self.slopes = Posterior(np.zeros(0), settings.slope_precision)
+        self.slopes = Posterior(np.zeros(1), settings.slope_precision)
         self.counters = Counters(settings.bits, settings.counters)
         self.hedge = Hedge(settings.handicap)
         self.rate = Rate(settings.rate, settings.rate_memory)
         self.learned = 0
-        self.families: dict[str, int] = {}
+        self.families = {OTHERS: 0}
         self._precision = np.array(settings.precision)
         self._step_end = settings.steps[0]
         self._forget_at = _FORGET_EVERY
@@ -255,7 +305,11 @@ class LogisticModel:
     # ---- Learning
 
     def learn(
-        self, encoded: Encoded, labels: Floats, weights: Floats | None = None, now: float = 0.0
+        self,
+        encoded: Encoded,
+        labels: Floats,
+        weights: Floats | None = None,
+        now: float | Floats = 0.0,
     ) -> None:
         """Learn outcomes, in their order.
 
@@ -264,23 +318,25 @@ class LogisticModel:
             labels: float64 [impressions], 1 for a success, else 0.
             weights: float64 [impressions], how much each counts; negative takes back what was
                 learned. None: 1 each.
-            now: Unix seconds, for the fading of counts.
+            now: Unix seconds, of all or of each, for the fading of counts.
         """
         if weights is None:
             weights = np.ones(len(labels))
-        self.counters.advance(now)
+        times = np.broadcast_to(np.asarray(now, np.float64), labels.shape)
         start = 0
         while start < len(labels):
             end = min(len(labels), start + self._step_end - self.learned)
-            self._learn(encoded.part(start, end), labels[start:end], weights[start:end])
+            part = slice(start, end)
+            self._learn(encoded.rows(part), labels[part], weights[part], times[part])
             self.learned += end - start
             start = end
             if self.learned == self._step_end:
                 self._settle()
 
-    def _learn(self, encoded: Encoded, labels: Floats, weights: Floats) -> None:
+    def _learn(self, encoded: Encoded, labels: Floats, weights: Floats, times: Floats) -> None:
         """Learn a part of one step."""
         layout, places = encoded.layout, encoded.places
+        self._make_slopes(encoded)
         at = self._slopes_of(encoded)
         self._numbers.add(encoded.num)
         found = self.table.start[places]
@@ -288,7 +344,10 @@ class LogisticModel:
             found *= encoded.present
         sums = found @ layout.members
         rate = self.rate.start
-        rates = self.counters.learn(places[:, layout.counted], labels, weights, rate)
+        present = None if encoded.present is None else encoded.present[:, layout.counted]
+        rates = self.counters.learn(
+            places[:, layout.counted], labels, weights, rate, times, present
+        )
         x = self._covariates(encoded, rates)
         p = sigmoid(logit(rate) + sums @ self.trust.start + x @ self.slopes.start[at])
         self.hedge.observe(p, rate, labels, weights)
@@ -319,20 +378,65 @@ class LogisticModel:
             for each in (self.table, self.slopes, self.trust):
                 each.precision *= kept
 
+    # ---- State
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes: arrays, numbers, names; copies, for another thread to write."""
+        return {
+            "bits": self.settings.bits,
+            "learned": self.learned,
+            "step_end": self._step_end,
+            "forget_at": self._forget_at,
+            "families": list(self.families),
+            **{name: part.state() for name, part in self._parts().items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`: what is learned next gives what it would have given without a stop.
+
+        Raises:
+            ValueError: it was learned with another number of weights or groups; begin anew.
+            KeyError: it is no state.
+        """
+        if state["bits"] != self.settings.bits or len(state["trust"]["mean"]) != GROUPS:
+            raise ValueError(
+                f"the state has 2^{state['bits']} weights and {len(state['trust']['mean'])} groups, "
+                f"this model 2^{self.settings.bits} and {GROUPS}"
+            )
+        for name, part in self._parts().items():
+            part.restore(state[name])
+        self.learned = int(state["learned"])
+        self._step_end = int(state["step_end"])
+        self._forget_at = int(state["forget_at"])
+        self.families = {name: place for place, name in enumerate(state["families"])}
+
+    def _parts(self) -> dict[str, Posterior | Counters | Hedge | Rate | _Scale]:
+        return {
+            "table": self.table,
+            "trust": self.trust,
+            "slopes": self.slopes,
+            "counters": self.counters,
+            "hedge": self.hedge,
+            "rate": self.rate,
+            "numbers": self._numbers,
+        }
+
     # ---- Features with a slope
 
     def _slopes_of(self, encoded: Encoded) -> NDArray[np.intp]:
-        """Return the coordinates of the slopes of an encoding; new ones are made."""
-        layout = encoded.layout
-        names = [*layout.families, *(f"number {at}" for at in range(encoded.num.shape[1]))]
-        new = [name for name in dict.fromkeys(names) if name not in self.families]
+        """Return the coordinates of the slopes of an encoding."""
+        return np.array([self.families.get(name, 0) for name in _names(encoded)], np.intp)
+
+    def _make_slopes(self, encoded: Encoded) -> None:
+        """Make the coordinates that an encoding needs and that there are not yet."""
+        new = [name for name in dict.fromkeys(_names(encoded)) if name not in self.families]
+        new = new[: MAX_FAMILIES - len(self.families)]
         if new:
-            known = dict(self.settings.slopes)
-            group_of = dict(zip(layout.families, layout.groups[layout.counted], strict=True))
-            self.slopes.grow([known.get(Group(group_of.get(name, Group.MOMENT)), 0.0) for name in new])
-            for name in new:
-                self.families[name] = len(self.families)
-        return np.array([self.families[name] for name in names], np.intp)
+            layout, known = encoded.layout, dict(self.settings.slopes)
+            groups = zip(layout.families, layout.groups[layout.counted].tolist(), strict=True)
+            first = {family: known.get(Group(group), 0.0) for family, group in groups}
+            self.slopes.grow([first.get(name, 0.0) for name in new])
+            self.families |= {name: len(self.families) + at for at, name in enumerate(new)}
 
     def _covariates(self, encoded: Encoded, rates: Floats) -> Floats:
         """Return float64 [impressions, slopes]."""
@@ -342,6 +446,10 @@ class LogisticModel:
             return rates
         return np.concatenate((rates, self._numbers.scaled(encoded.num)), axis=1)
 
+
+def _names(encoded: Encoded) -> list[str]:
+    """Return the families of an encoding's slopes."""
+    return [*encoded.layout.families, *(f"number {at}" for at in range(encoded.num.shape[1]))]
 
 
 class _Scale:
@@ -354,39 +462,59 @@ class _Scale:
         self._start = (np.zeros(0), np.ones(0))
 
     def add(self, num: Floats) -> None:
-        """Count numbers, nan left out."""
+        """Count numbers, those that are not finite left out (Chan et al., COMPSTAT 1982)."""
         more = num.shape[1] - len(self._count)
         if more > 0:
             self._count, self._mean, self._square = (
-                np.concatenate((each, np.zeros(more)))
-                for each in (self._count, self._mean, self._square)
+                np.pad(each, (0, more)) for each in (self._count, self._mean, self._square)
             )
             mean, deviation = self._start
             self._start = (
-                np.concatenate((mean, np.zeros(more))),
-                np.concatenate((deviation, np.ones(more))),
+                np.pad(mean, (0, more)),
+                np.pad(deviation, (0, more), constant_values=1.0),
             )
         if not num.shape[1]:
             return
         known = np.isfinite(num)
-        values = np.where(known, num, 0.0)
-        at = slice(num.shape[1])
-        self._count[at] += known.sum(axis=0)
-        self._mean[at] += values.sum(axis=0)
-        self._square[at] += (values * values).sum(axis=0)
+        at, count = slice(num.shape[1]), known.sum(axis=0)
+        values = np.where(known, np.clip(num, -_LARGEST, _LARGEST), 0.0)
+        mean = values.sum(axis=0) / np.maximum(count, 1)
+        apart = np.where(known, values - mean, 0.0)
+        away = mean - self._mean[at]
+        share = count / np.maximum(self._count[at] + count, 1)
+        self._square[at] += (apart * apart).sum(axis=0) + away * away * self._count[at] * share
+        self._mean[at] += away * share
+        self._count[at] += count
 
     def settle(self) -> None:
         """Let what was counted take effect."""
-        count = np.maximum(self._count, 1)
-        mean = self._mean / count
-        spread = np.sqrt(np.maximum(self._square / count - mean * mean, 1e-12))
-        self._start = (np.where(self._count > 1, mean, 0.0), np.where(self._count > 1, spread, 1.0))
+        spread = np.sqrt(self._square / np.maximum(self._count, 1))
+        spread = np.maximum(spread, 1e-6 * np.maximum(np.abs(self._mean), 1))
+        enough = self._count > 1
+        self._start = (np.where(enough, self._mean, 0.0), np.where(enough, spread, 1.0))
 
     def scaled(self, num: Floats) -> Floats:
         """Return numbers in standard deviations from their mean, 0 for nan, at most `_WIDEST`."""
         mean, deviation = (each[: num.shape[1]] for each in self._start)
         missing = num.shape[1] - len(mean)
         if missing > 0:
-            mean, deviation = np.pad(mean, (0, missing)), np.pad(deviation, (0, missing), constant_values=1.0)
-        scaled = np.clip((num - mean) / deviation, -_WIDEST, _WIDEST)
+            mean, deviation = (
+                np.pad(mean, (0, missing)),
+                np.pad(deviation, (0, missing), constant_values=1.0),
+            )
+        values = np.clip(num, -_LARGEST, _LARGEST)
+        scaled = np.clip((values - mean) / deviation, -_WIDEST, _WIDEST)
         return np.where(np.isfinite(num), scaled, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        return {
+            "sums": np.array((self._count, self._mean, self._square)),
+            "start": np.array(self._start),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self._count, self._mean, self._square = np.array(state["sums"], np.float64)
+        mean, deviation = np.array(state["start"], np.float64)
+        self._start = mean, deviation

@@ -98,16 +98,35 @@ class People:
         table.reserve(row)
         who = device_token(device)
         table.device[row] = who
+        table.holdout[row] = self.held_out(who)
+        self.change(shelf, row, attrs)
+
+    def change(self, shelf: int, row: int, attrs: Mapping[str, Value]) -> None:
+        """Note that the attributes of the device in a row changed."""
+        table = self._tables[shelf]
         for place, codes in enumerate(self.fields):
             value = attrs.get(codes.name.removeprefix("device."))
             table.codes[row, place] = 0 if value is None else codes.number(str(value))
         table.zone[row] = self.zones.number(str(attrs.get("tz", "UTC")))
-        table.holdout[row] = self.held_out(who)
 
     def held_out(self, device: int) -> bool:
         """Whether a device stays on newest first for good; by its token."""
         mixed = (device ^ self._seed * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
         return mixed >> 32 < self._holdout
+
+    @property
+    def values(self) -> int:
+        """How many different values the device fields and time zones have."""
+        return len(self.zones.tokens) + sum(len(codes.tokens) for codes in self.fields)
+
+    def device(self, shelf: int, row: int) -> int:
+        """Return who is in a row."""
+        return int(self._tables[shelf].device[row])
+
+    def person(self, shelf: int, row: int) -> tuple[NDArray[np.uint16], int, bool]:
+        """Return the fields of a row, its time zone, and whether it stays on newest first."""
+        table = self._tables[shelf]
+        return table.codes[row], int(table.zone[row]), bool(table.holdout[row])
 
     def unseat(self, shelf: int, row: int) -> None:
         """Note that a row is empty."""

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from feedgen.ranking.features import ALL, Column, Crosses, Feature, Group, Impressions, features
+from feedgen.ranking.features import (
+    BLOCKS,
+    Block,
+    Column,
+    Feature,
+    Impressions,
+    features,
+    layout,
+    stacked,
+)
 from feedgen.ranking.rows import local_hour
 from feedgen.ranking.tokens import mixed, paired, token
 
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
     from feedgen.ranking.rows import People
     from feedgen.ranking.tables import Tables
     from feedgen.ranking.tokens import Tokens
-    from feedgen.windows import Rows
 
     Floats = NDArray[np.float32]
 
@@ -33,6 +41,8 @@ MAX_TAGS = 3
 """Tags of an item that are features; publishers put the telling ones first."""
 _BLOCK = 8192
 """Devices whose own features are laid out at a time: what fits the second cache."""
+RANKS = 16
+"""Ranks that are told apart in training; what stands lower is as rarely looked at as the last."""
 _SHOWN_FIRST = "0"
 """The rank that serving assumes for every item, so that position explains no difference."""
 
@@ -70,10 +80,10 @@ def item_tokens(record: Record) -> ItemTokens:
     )
 
 
-def item_columns(item: Tokens, fields: Tokens) -> tuple[Column, tuple[Column, ...]]:
-    """Return the columns of items: uint64 [n] and uint64 [n, fields]."""
+def item_columns(item: Tokens, fields: Tokens) -> tuple[tuple[Column], tuple[Column, ...]]:
+    """Return the columns of items and of their fields: of uint64 [n] and uint64 [n, fields]."""
     columns = [Column(name, fields[:, place]) for place, name in enumerate(FIELDS)]
-    return Column("item", item), tuple(columns)
+    return (Column("item", item),), tuple(columns)
 
 
 def moments(zones: Sequence[str], now: float) -> list[tuple[str, str]]:
@@ -95,6 +105,37 @@ def context_columns(
         Column("context.hour", hours, codes),
         Column("context.weekday", days, codes),
         Column("context.rank", rank),
+    )
+
+
+def moment_columns(
+    zones: Sequence[str],
+    zone: NDArray[np.uint16],
+    at: NDArray[np.float64],
+    rank: NDArray[np.int8],
+) -> tuple[Column, ...]:
+    """Return the columns of hour, weekday and rank as training has them.
+
+    Args:
+        zones: names of time zones, by number less 1.
+        zone: the number of the zone of each impression.
+        at: Unix seconds.
+        rank: from 0; -1 unknown, which is taken as serving takes it.
+    """
+    when = (at // 3600).astype(np.int64) * (len(zones) + 1) + zone
+    distinct, codes = np.unique(when, return_inverse=True)
+    hours, days = np.zeros((2, len(distinct)), np.uint64)
+    for place, each in enumerate(distinct.tolist()):
+        hour, number = divmod(each, len(zones) + 1)
+        if number:
+            local = local_hour(zones[number - 1], hour)
+            hours[place] = token("context.hour", str(local[0]))
+            days[place] = token("context.weekday", str(local[1]))
+    ranks = np.array([token("context.rank", str(n)) for n in range(RANKS)], np.uint64)
+    return (
+        Column("context.hour", hours, codes),
+        Column("context.weekday", days, codes),
+        Column("context.rank", ranks, np.clip(rank, 0, RANKS - 1).astype(np.intp)),
     )
 
 
@@ -130,42 +171,58 @@ class Before(NamedTuple):
 
 
 class Head:
-    """One head's tables, and what items add up to under them.
+    """One head's tables, and what items come to under them.
 
     Args:
         tables: what the head has learned.
-        crosses: which pairs are features in it.
+        blocks: its features.
     """
 
-    __slots__ = ("crosses", "tables")
+    __slots__ = ("_layouts", "blocks", "tables")
 
-    def __init__(self, tables: Tables, crosses: Crosses = ALL) -> None:
+    def __init__(self, tables: Tables, blocks: Sequence[Block] = BLOCKS) -> None:
         self.tables = tables
-        self.crosses = crosses
+        self.blocks = blocks
+        self._layouts: dict[int, tuple[NDArray[np.intp], Floats]] = {}
+
+    # ---- Few impressions
+
+    def each(self, impressions: Impressions, *, sampled: bool) -> tuple[Floats, Floats | None]:
+        """Return the logits of impressions, and their variances if wanted."""
+        known = layout(impressions, self.blocks)
+        held = self._layouts.get(id(known))
+        if held is None:
+            families: list[str | None] = [None] * len(known.groups)
+            for place, family in zip(known.counted.tolist(), known.families, strict=True):
+                families[place] = family
+            held = self._layouts[id(known)] = known.groups, self.tables.slopes_of(families)
+        z, variance = self.tables.add(stacked(impressions, self.blocks), *held, sampled=sampled)
+        z += np.float32(self.tables.offset)
+        return z, variance
+
+    # ---- One item before many devices
 
     def parts(self, item: ItemTokens, people: People, now: float) -> Parts:
         """Return what an item's features add up to, for any device."""
         axes = [np.empty(0, np.intp) for _ in (*people.fields, people.zones)]
-        one = np.array([item.item], np.uint64)
-        fields = np.array([item.fields], np.uint64)
-        of_item, item_fields = item_columns(one, fields)
-        known = tuple(field for field in item_fields if field.tokens[0])
-        device = Column("device", np.zeros(2, np.uint64))
+        of_item, item_fields = item_columns(
+            np.array([item.item], np.uint64), np.array([item.fields], np.uint64)
+        )
         every = Impressions(
-            device,
+            (Column("device", np.zeros(2, np.uint64)),),
             of_item,
-            tuple(
+            item_fields=item_fields,
+            device_fields=tuple(
                 Column(codes.name, codes.tokens, axis)
                 for codes, axis in zip(people.fields, axes, strict=False)
             ),
-            known,
-            context_columns(people.zones.values, now, axes[-1]),
+            context=context_columns(people.zones.values, now, axes[-1]),
         )
         scalars: list[tuple[Feature, Tokens]] = []
         coded: list[list[tuple[Feature, Tokens]]] = [[] for _ in axes]
         own: list[Feature] = []
-        for feature in features(every, self.crosses):
-            if feature.operands[0] is device:
+        for feature in features(every, self.blocks):
+            if feature.operands[0].name == "device":
                 own.append(feature)
                 continue
             column = feature.column()
@@ -174,6 +231,8 @@ class Head:
             else:
                 axis = next(n for n, each in enumerate(axes) if each is column.codes)
                 coded[axis].append((feature, column.tokens))
+        # A cross with a field that the item lacks is absent for every device.
+        own = own[:1] + [each for each in own[1:] if each.operands[1].tokens.any()]
         z, variance = self._sum(scalars)
         return Parts(
             (self.tables.offset + float(z[0]), float(variance[0])),
@@ -191,7 +250,7 @@ class Head:
         assert variance is not None, "asked for"
         return z, variance
 
-    def logits(
+    def before(
         self, parts: Parts, before: Before, *, sampled: bool
     ) -> tuple[Floats, Floats | None]:
         """Return the logits of an item before devices, and their variances if wanted."""

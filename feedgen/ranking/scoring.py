@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from feedgen.items import Record
     from feedgen.windows import Rows
 
+GROUPS = 4
+"""Places for the numbers of groups whose repetition tires, per item."""
+
 
 class Scores(NamedTuple):
-    """One item for many rows.
+    """One item for many rows, or, with a second axis, several items.
 
     Attributes:
-        mean: float32 [rows], personal ticks; within ±`Scoring.bound`.
-        sd: float32 [rows], their standard deviation in ticks; 0 where nothing is explored. None:
-            nothing is explored in any row.
-        uniform: float32 [rows] in (0, 1), the draw of each (device, item): the same whenever it is
-            asked for, so that a window built anew is the same window. None with `sd` None.
+        mean: float32 [rows] or [rows, items], personal ticks; within ±`Scoring.bound`.
+        sd: float32 of the same shape, their standard deviation in ticks; 0 where nothing is
+            explored. None: nothing is explored anywhere.
+        uniform: float32 of the same shape, in (0, 1): the draw of each (device, item), the same
+            whenever it is asked for, so that a window built anew is the same window. None with
+            `sd` None.
     """
 
     mean: NDArray[np.float32]
@@ -40,15 +44,20 @@ class Scoring(Protocol):
     """A ranking as the engine sees it.
 
     Attributes:
-        bound: ticks; no personal part is beyond ± this.
+        bound: ticks; no personal part is beyond ± this, a sampled one neither.
         version: of the model, as the decision log names it.
+        rung: of the ladder, as the decision log names it.
     """
 
     bound: int
     version: int
+    rung: int
 
     def seat(self, shelf: int, row: int, device: str, attrs: Mapping[str, Value]) -> None:
-        """Note who is in a row; also when the attributes change."""
+        """Note who is in a row."""
+
+    def change(self, shelf: int, row: int, attrs: Mapping[str, Value]) -> None:
+        """Note that the attributes of the device in a row changed."""
 
     def unseat(self, shelf: int, row: int) -> None:
         """Note that a row is empty."""
@@ -56,8 +65,10 @@ class Scoring(Protocol):
     def term(self, record: Record) -> int:
         """Return the ticks that an item gets in every row, as of now."""
 
-    def scores(self, record: Record, term: int, shelf: int, rows: Rows, now: float) -> Scores | None:
-        """Return the personal parts for some rows.
+    def scores(
+        self, record: Record, term: int, shelf: int, rows: Rows, now: float
+    ) -> Scores | None:
+        """Return the personal parts of one item for some rows.
 
         Args:
             record: the item.
@@ -70,6 +81,27 @@ class Scoring(Protocol):
             None if the term is all there is, in every row.
         """
 
+    def table(
+        self,
+        records: Sequence[Record],
+        terms: Sequence[int],
+        shelf: int,
+        rows: Rows,
+        now: float,
+    ) -> Scores | None:
+        """Return the personal parts of several items for some rows, as [rows, items].
+
+        The same numbers as those of `scores`, item by item. A window that is built anew needs
+        hundreds of items for few rows, often for one, where the fixed cost of a call per item
+        would be all there is.
+        """
+
+    def tokens(self, shelf: int, rows: Rows) -> NDArray[np.uint64]:
+        """Return who is in some rows, as `tokens.device_token` of each."""
+
     def groups(self, record: Record) -> Sequence[int]:
-        """Return up to four positive int32 numbers of groups whose repetition tires (channel,
-        publisher, tags); what has the same number in the same place repeats."""
+        """Return the groups of an item whose repetition tires: channel, publisher, two tags.
+
+        Up to `GROUPS` positive int32 numbers; what has the same number in the same place repeats,
+        and 0 is no group.
+        """

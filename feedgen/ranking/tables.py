@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feedgen.ranking.features import GROUPS
-from feedgen.ranking.model import logit
+from feedgen.ranking.model import OTHERS, logit
 from feedgen.ranking.tokens import places
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class Tables:
 
     def slopes_of(self, families: list[str | None]) -> Floats:
         """Return the slopes of families, 0 for none and for those never learned."""
-        found = [0.0 if name is None else self.slopes.get(name, 0.0) for name in families]
+        others = self.slopes.get(OTHERS, 0.0)
+        found = [0.0 if name is None else self.slopes.get(name, others) for name in families]
         return np.array(found, np.float32)
 
     def probability(self, logits: Floats) -> Floats:
@@ -139,9 +140,7 @@ def untrained(bits: int, prior: tuple[float, ...], rate: float) -> Tables:
     """Return tables that know nothing: every probability is `rate`."""
     nothing = np.zeros(1 << bits, np.float32)
     ones = np.ones(GROUPS, np.float32)
-    return Tables(
-        bits, nothing, nothing, nothing, ones, np.array(prior, np.float32), {}, rate, 1.0
-    )
+    return Tables(bits, nothing, nothing, nothing, ones, np.array(prior, np.float32), {}, rate, 1.0)
 
 
 def groups_of(groups: list[Group]) -> NDArray[np.intp]:

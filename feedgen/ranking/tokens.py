@@ -23,13 +23,22 @@ _SHIFT = np.uint64(29)
 @lru_cache(maxsize=1 << 16)
 def token(name: str, value: str) -> int:
     """Return the token of a field's value."""
-    data = b"%d:%s%s" % (len(name.encode()), name.encode(), value.encode("utf-8", "surrogatepass"))
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+    key, data = _bytes(name), _bytes(value)
+    return _digest(b"%d:%s%s" % (len(key), key, data))
 
 
 def device_token(device: str) -> int:
     """Return the token of a device: the first 8 bytes of the BLAKE2b of its id, little endian."""
-    return int.from_bytes(blake2b(device.encode(), digest_size=8).digest(), "little")
+    return _digest(_bytes(device))
+
+
+def _bytes(text: str) -> bytes:
+    # JSON can hold half a surrogate pair; a log with one must not stop whoever reads it.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
 
 
 def cross(one: Tokens, other: Tokens) -> Tokens:

@@ -20,9 +20,17 @@ from broker.access.passwords import check_password, hash_password
 from broker.admin.offline import Offline
 from broker.config_layers import load
 from broker.control import ControlError
-from devices.packets import Connect, Suback, Subscribe
+from devices.packets import Connect, Suback, Subscribe, Will
 from devices.profile import Profile
-from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Peer, Served, eventually
+from tests.broker.support import (
+    CLEAN_ENVIRONMENT,
+    PATIENCE,
+    ROOT,
+    Peer,
+    Served,
+    eventually,
+    item,
+)
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -55,6 +63,16 @@ async def granted(peer: Peer, topic_filter: str) -> bool:
     """Whether the server takes a subscription."""
     peer.send(Subscribe(peer.new_packet_id(), ((topic_filter, 1),)))
     return (await peer.expect(Suback)).codes != (0x80,)
+
+
+def body(id_: str, payload: str) -> bytes:
+    """An item as it stands in a PUBLISH."""
+    return json.dumps(item(id_, payload)).encode()
+
+
+def publishers(served: Served) -> dict[str, str]:
+    """Whose each item is, by its id."""
+    return {record.item.id: record.publisher for record in served.server.service.catalog}
 
 
 # ---- On a running server
@@ -102,6 +120,35 @@ async def test_a_user_does_what_it_has_rights_to(closed: Served, hashed: str) ->
     assert not await granted(peer, "#")
     assert not await granted(peer, "office/#")
     assert not await granted(peer, "$SYS/#")
+
+
+async def test_an_item_is_of_the_user_that_published_it(closed: Served, hashed: str) -> None:
+    for name in ("ann", "ben"):
+        await closed.command("user.add", user=name, password=hashed, publish=["#"])
+    peer = await logged_in(closed, "ann", PASSWORD)
+    await peer.publish("items/news", body("a", "first"))
+    await peer.publish("items/news", body("b", "hers"))
+    peer = await logged_in(closed, "ben", PASSWORD)
+    await peer.publish("items/news", body("a", "second"))
+    await peer.publish("items/news", body("b", "hers"))  # again, which takes nothing over
+    assert publishers(closed) == {"a": "ben", "b": "ann"}
+    await closed.restart()
+    assert publishers(closed) == {"a": "ben", "b": "ann"}
+
+
+async def test_a_will_is_an_item_of_the_user_that_left_it(closed: Served, hashed: str) -> None:
+    await closed.command("user.add", user="ann", password=hashed, publish=["#"])
+    will = Will("items/news", body("w", "the sensor is gone"), 1)
+    peer = await closed.connect("laptop-1", username="ann", password=PASSWORD.encode(), will=will)
+    await peer.drop()
+    await closed.counted("items", "new")
+    assert publishers(closed) == {"w": "ann"}
+
+
+async def test_a_name_that_nobody_vouched_for_publishes_nothing_of_its_own(served: Served) -> None:
+    peer = await served.connect("ann", username="ann")
+    await peer.publish("items/news", body("a", "of anybody"))
+    assert publishers(served) == {"a": ""}
 
 
 async def test_only_operators_read_what_the_server_says_of_itself(

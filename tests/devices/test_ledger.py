@@ -15,6 +15,7 @@ from devices import slots
 from devices.frames import (
     Delta,
     Hello,
+    Kind,
     Put,
     Remove,
     Snapshot,
@@ -459,6 +460,72 @@ def test_feedback_counts_once_per_kind_and_only_for_what_was_sent() -> None:
     assert ledger.count_feedback(0, 1, 1) is True
     assert ledger.count_feedback(0, 2, 0) is None
     assert ledger.count_feedback(0, 0, 0) is None
+
+
+def test_of_dwells_each_that_is_longer_than_all_before_counts() -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    found = [ledger.count_feedback(0, 1, Kind.DWELL, seconds) for seconds in (0, 0, 5, 5, 3, 9)]
+    assert found == [True, False, True, False, False, True]
+
+
+def test_a_value_that_is_no_dwell_never_counts_again() -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    for kind in (Kind.SHOWN, Kind.OPENED, Kind.DISMISSED):
+        assert ledger.count_feedback(0, 1, kind, 1) is True
+        assert ledger.count_feedback(0, 1, kind, 2) is False
+    assert ledger.count_feedback(0, 1, Kind.DWELL, 1) is True
+
+
+events = st.tuples(
+    st.integers(1, 3), st.sampled_from(Kind), st.integers(0, 9) | st.just((1 << 32) - 1)
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(events, max_size=30), st.integers(0, 30))
+def test_feedback_that_comes_again_counts_no_more_also_after_a_row_was_away(
+    said: list[tuple[int, Kind, int]], away_after: int
+) -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(n) for n in (1, 2, 3)])
+    longest: dict[tuple[int, Kind], int] = {}
+    for at, (number, kind, value) in enumerate(said):
+        if at == away_after:
+            packed = ledger.pack(0)
+            ledger = Ledger(COLUMNS)
+            open_row(ledger, 0, k=COLUMNS, budget=BUDGET)
+            ledger.unpack(0, packed)
+        before = longest.get((number, kind), -1)
+        counts = before < 0 or (kind is Kind.DWELL and value > before)
+        assert ledger.count_feedback(0, number, kind, value) is counts
+        longest[number, kind] = max(before, value)
+        assert ledger.count_feedback(0, number, kind, value) is False
+
+
+def test_a_row_packed_when_dwells_had_no_length_takes_the_first_that_has_one() -> None:
+    """A bit for each kind was all there was of an item: here shown, and dwelt on."""
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    fields = msgpack.unpackb(ledger.pack(0))
+    assert fields[9] == [0]
+    fields[9] = [0b1001]
+    other = Ledger(COLUMNS)
+    open_row(other, 0, k=COLUMNS, budget=BUDGET)
+    other.unpack(0, msgpack.packb(fields))
+    assert other.count_feedback(0, 1, Kind.SHOWN) is False
+    assert other.count_feedback(0, 1, Kind.DWELL, 0) is False
+    assert other.count_feedback(0, 1, Kind.OPENED) is True
+    assert other.count_feedback(0, 1, Kind.DWELL, 4) is True
+
+
+def test_feedback_is_remembered_only_for_items_that_may_still_get_some() -> None:
+    ledger = ledger_of(1, k=1, cap=0)
+    for newest in range(1, 500):
+        push(ledger, [slot(newest)])
+        assert ledger.count_feedback(0, newest, Kind.DWELL, (1 << 32) - 1) is True
+    assert len(ledger._counted[0]) <= ledger.recent_length + 1
 
 
 def test_feedback_is_taken_for_the_last_eight_windows_of_items() -> None:

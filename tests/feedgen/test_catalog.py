@@ -30,12 +30,12 @@ class Publisher:
         self.catalog = Catalog() if catalog is None else catalog
         self.now = NOW
 
-    def send(self, sent: Item, *, dup: bool = False) -> Accepted:
+    def send(self, sent: Item, *, dup: bool = False, user: str = "") -> Accepted:
         self.now += 1
-        return self.catalog.accept(sent, self.now * 1000, dup)
+        return self.catalog.accept(sent, self.now * 1000, dup, user)
 
-    def changed(self, sent: Item, *, dup: bool = False) -> Record:
-        record = self.send(sent, dup=dup).record
+    def changed(self, sent: Item, *, dup: bool = False, user: str = "") -> Record:
+        record = self.send(sent, dup=dup, user=user).record
         assert record is not None
         return record
 
@@ -103,6 +103,33 @@ def test_identical_content_changes_nothing_not_even_its_expiry(publisher: Publis
     record = publisher.changed(item())
     assert publisher.send(item()) == Accepted(Outcome.UNCHANGED, None)
     assert publisher.catalog.get(record.n) is record
+
+
+def test_new_content_is_its_publishers(publisher: Publisher) -> None:
+    assert publisher.changed(item("p"), user="ann").publisher == "ann"
+    assert publisher.changed(item("q"), user="ben").publisher == "ben"
+    assert publisher.changed(item("r")).publisher == ""
+    assert publisher.changed(retraction(), user="ann").publisher == "ann"
+
+
+def test_content_sent_again_by_another_stays_whose_it_was(publisher: Publisher) -> None:
+    n = publisher.changed(item("p"), user="ann").n
+    publisher.send(item("q"), user="ann")
+    assert publisher.send(item("q"), user="ben").record is None
+    assert publisher.send(item("p"), dup=True, user="ben").record is None
+    assert publisher.changed(item("q", rev=1), user="ben").publisher == "ann"
+    assert publisher.send(item("r", rev=1), user="ben").outcome == Outcome.STALE
+    kept = publisher.restart().catalog.get(n)
+    assert kept is not None
+    assert kept.publisher == "ann"
+
+
+def test_records_of_one_publisher_share_its_name(publisher: Publisher) -> None:
+    user, same_user = (b"news-desk".decode() for _ in range(2))  # as two connections read it
+    assert user is not same_user
+    first = publisher.changed(item("p"), user=user)
+    second = publisher.changed(item("q"), user=same_user)
+    assert first.publisher is second.publisher
 
 
 def test_numbers_are_never_reused(publisher: Publisher) -> None:
@@ -335,13 +362,15 @@ class Entry:
 
     key: tuple[str, str]
     contents: list[Item] = field(default_factory=list)
+    publisher: str = ""
     rev: int | None = None
     published_ms: int = 0
     expires: int = 0
     dropped: bool = False
 
-    def take(self, content: Item, rev: int | None, now_ms: int) -> None:
+    def take(self, content: Item, rev: int | None, now_ms: int, publisher: str) -> None:
         self.contents.append(content)
+        self.publisher = publisher
         self.rev = self.rev if rev is None else rev
         self.published_ms = now_ms
         self.expires = (now_ms + 999) // 1000 + content.ttl
@@ -353,7 +382,7 @@ class Plain:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
-    def accept(self, sent: Item, now_ms: int, dup: bool) -> Outcome:
+    def accept(self, sent: Item, now_ms: int, dup: bool, publisher: str) -> Outcome:
         key, content, rev = (sent.channel, sent.id), replace(sent, rev=None), sent.rev
         changed = Outcome.RETRACT if sent.retract else Outcome.UPDATE
         for entry in reversed(self.entries):
@@ -365,10 +394,10 @@ class Plain:
                     return Outcome.UNCHANGED
                 if dup and rev is None and content in entry.contents:
                     return Outcome.UNCHANGED
-                entry.take(content, rev, now_ms)
+                entry.take(content, rev, now_ms, publisher)
                 return changed
         entry = Entry(key)
-        entry.take(content, rev, now_ms)
+        entry.take(content, rev, now_ms, publisher)
         self.entries.append(entry)
         return Outcome.RETRACT if sent.retract else Outcome.NEW
 
@@ -396,7 +425,10 @@ def sending(key: tuple[str, str], payload: str | bytes | None, rev: int | None, 
 
 
 accept_step = st.tuples(
-    st.just("accept"), st.builds(sending, keys, contents, revs, ttls), st.booleans()
+    st.just("accept"),
+    st.builds(sending, keys, contents, revs, ttls),
+    st.booleans(),
+    st.sampled_from(["", "ann", "ben"]),
 )
 steps = st.one_of(
     accept_step,
@@ -414,9 +446,9 @@ def test_the_catalog_agrees_with_the_plain_rules(script: list[tuple[Any, ...]]) 
     catalog, plain, now_ms = Catalog(), Plain(), NOW * 1000
     for step in script:
         match step:
-            case "accept", Item() as sent, bool(dup):
-                accepted = catalog.accept(sent, now_ms, dup)
-                assert accepted.outcome == plain.accept(sent, now_ms, dup)
+            case "accept", Item() as sent, bool(dup), str(user):
+                accepted = catalog.accept(sent, now_ms, dup, user)
+                assert accepted.outcome == plain.accept(sent, now_ms, dup, user)
                 if accepted.record is not None:
                     assert catalog.find(sent.channel, sent.id) is accepted.record
             case "wait", int(milliseconds):
@@ -444,6 +476,7 @@ def assert_same(catalog: Catalog, plain: Plain) -> None:
         assert record.version == len(entry.contents) - 1
         assert (record.published_ms, record.expires) == (entry.published_ms, entry.expires)
         assert record.retracted == entry.contents[-1].retract
+        assert record.publisher == entry.publisher
         assert record.digest == digest(entry.contents[-1])
         assert set(record.earlier) == {digest(old) for old in entry.contents} - {record.digest}
     for key in {entry.key for entry in live.values()}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +14,12 @@ from feedgen.engine import SHELVES, Engine, Seat, Settings
 from feedgen.item_columns import name_hash, smallest_bytes
 from feedgen.items import Item, Record
 from feedgen.windows import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedgen.ranking.diversity import Repeat
+    from tests.feedgen.scorings import Tastes
 
 LANDMARK = 1_700_000_000
 CHANNELS = ("a", "a/b", "a/c", "d", "$x")
@@ -35,23 +41,28 @@ class Device:
     attrs: dict[str, str | int]
     k: int
     capacity: int
+    name: str
     dismissed: set[int] = field(default_factory=set)
 
 
 class Model:
     """What every window must be, by the rules alone."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scoring: Tastes | None = None) -> None:
         self.engine = engine
+        self.scoring = scoring
         self.items: dict[int, Record] = {}
 
     def key(self, record: Record, level: int) -> int:
         item = record.item
         engine = self.engine
-        popularity = int(engine._state.columns.popularity[engine._live[record.n]])
+        term = int(engine._state.columns.term[engine._live[record.n]])
         baseline = engine._state.baseline
         ticks = (record.published_ms - LANDMARK * 1000) // 10
-        return ticks + popularity + baseline.by_level[level] + baseline.by_priority[item.priority]
+        return ticks + term + baseline.by_level[level] + baseline.by_priority[item.priority]
+
+    def taste(self, device: Device, record: Record) -> int:
+        return 0 if self.scoring is None else self.scoring.taste(device.name, record.n)
 
     @staticmethod
     def order(record: Record) -> tuple[int, int]:
@@ -87,7 +98,8 @@ class Model:
             ):
                 level = self.level(device, item)
                 assert level is not None
-                ranked.append((self.key(record, level), *self.order(record), record.n))
+                key = self.key(record, level) + self.taste(device, record)
+                ranked.append((key, *self.order(record), record.n))
         ranked.sort(reverse=True)
         return [n for *_, n in ranked[: device.k]]
 
@@ -95,19 +107,26 @@ class Model:
 class World:
     """An engine under random use, with the model beside it and what a ledger would know."""
 
-    def __init__(self) -> None:
-        self.engine = Engine(landmark=LANDMARK, settings=RANKING)
-        self.model = Model(self.engine)
+    def __init__(
+        self, scoring: Tastes | None = None, repeats: Sequence[Repeat] | None = None
+    ) -> None:
+        self.engine = Engine(landmark=LANDMARK, settings=RANKING, scoring=scoring, repeats=repeats)
+        self.model = Model(self.engine, scoring)
         self.devices: list[Device] = []
         self.shown: dict[Seat, list[int]] = {}
         self.next_n = 1
+        self.next_device = 1
         self.versions: dict[int, Record] = {}
 
     # Each of these is one kind of operation.
 
     def seat(self, follow: frozenset[str], attrs: dict[str, Any], k: int, capacity: int) -> None:
-        seat = self.engine.seat(follow=tuple(follow), attrs=attrs, k=k, capacity=capacity)
-        self.devices.append(Device(seat, tuple(follow), attrs, k, capacity))
+        name = f"d{self.next_device}"
+        self.next_device += 1
+        seat = self.engine.seat(
+            follow=tuple(follow), attrs=attrs, k=k, capacity=capacity, device=name
+        )
+        self.devices.append(Device(seat, tuple(follow), attrs, k, capacity, name))
         self.shown[seat] = [0] * SHELVES[seat.shelf]
 
     def unseat(self, which: int) -> None:
@@ -231,9 +250,8 @@ class World:
             assert ((windows.ids > 0) == (windows.keys > EMPTY)).all()
             assert ((windows.ids > 0).sum(axis=1) == windows.held).all()
             assert state.columns.alive[windows.ids].all(), "a dead item in a window"
-        for n, index in self.engine._live.items():
-            moved = self.engine._popularity(n) - state.columns.popularity[index]
-            assert abs(moved) < state.baseline.rekey
+        for index in self.engine._live.values():
+            assert abs(self.engine._move(index)) < state.baseline.rekey
 
 
 items = st.builds(

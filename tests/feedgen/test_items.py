@@ -388,14 +388,37 @@ def record_of(item: Item) -> Record:
 
 
 @settings(deadline=None)
-@given(items, st.integers(1, (1 << 32) - 1), st.lists(st.binary(min_size=16, max_size=16)))
-def test_a_record_comes_back_from_its_bytes(item: Item, n: int, earlier: list[bytes]) -> None:
-    record = replace(record_of(item), n=n, earlier=tuple(earlier))
+@given(items, st.integers(1, (1 << 32) - 1), st.lists(st.binary(min_size=16, max_size=16)), text)
+def test_a_record_comes_back_from_its_bytes(
+    item: Item, n: int, earlier: list[bytes], publisher: str
+) -> None:
+    record = replace(record_of(item), n=n, earlier=tuple(earlier), publisher=publisher)
     assert unpack_record(pack_record(record)) == record
 
 
+def test_a_record_of_the_release_before_publishers_is_read_as_nobodys() -> None:
+    older = bytes.fromhex(
+        "dc0014010703cf000001a0c4506c7bce6ab13dd9c410a3eb2c251f09796615745511b77eae9cc291c4100000"
+        "0000000000000000000000000000aa6e6577732f6c6f63616ca161c403006869a573686f727402cd02580591"
+        "a174a36b65799192a6726567696f6e9201a26575c2c2"
+    )
+    where = (("region", (1, "eu")),)
+    item = Item("news/local", "a", b"\x00hi", "short", 2, 600, 5, ("t",), "key", where)
+    hashed = digest(item)
+    record = Record(7, 3, item, 1_790_000_000_123, 1_790_000_601, hashed, earlier=(bytes(16),))
+    assert unpack_record(older) == record
+    assert unpack_record(pack_record(unpack_record(older))) == record
+
+
+def test_records_of_one_publisher_share_its_name() -> None:
+    record = replace(record_of(Item("a", "i", "p")), publisher="news-desk")
+    first, second = (unpack_record(pack_record(record)) for _ in range(2))
+    assert first.publisher is second.publisher
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"\x01", b"\x90", b"\x91\x01", b"\xc1", b"plain", b"\x91\xa1x"]
+    "data",
+    [b"", b"\x01", b"\x90", b"\x91\x01", b"\x91\x02", b"\xc1", b"plain", b"\x91\xa1x"],
 )
 def test_bytes_that_are_no_record_are_refused(data: bytes) -> None:
     with pytest.raises(BadRecord):
@@ -409,7 +432,13 @@ def test_no_bytes_raise_anything_but_bad_record(data: bytes) -> None:
         unpack_record(data)
 
 
+def test_a_publisher_that_is_no_text_is_refused() -> None:
+    fields = msgpack.unpackb(pack_record(record_of(Item("a", "i", "p"))))
+    with pytest.raises(BadRecord):
+        unpack_record(msgpack.packb([fields[0], 7, *fields[2:]]))
+
+
 def test_a_record_of_a_newer_release_is_named_as_such() -> None:
-    newer = [2, *msgpack.unpackb(pack_record(record_of(Item("a", "i", "p"))))[1:], "more"]
-    with pytest.raises(BadRecord, match="format 2"):
+    newer = [3, *msgpack.unpackb(pack_record(record_of(Item("a", "i", "p"))))[1:], "more"]
+    with pytest.raises(BadRecord, match="format 3"):
         unpack_record(msgpack.packb(newer))

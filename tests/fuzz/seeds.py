@@ -8,6 +8,7 @@ a tab and its bytes in hexadecimal, so that a change of it can be read.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def _records() -> Iterator[tuple[str, bytes]]:
     for name, payload in _ITEMS[:6]:
         item = decode_item("news", payload)
         record = Record(7, 3, item, 1_700_000_000_000, 1_700_000_060, digest(item), item.retract)
-        yield name, pack_record(record)
+        yield name, pack_record(replace(record, publisher="ann"))
 
 
 def _profiles() -> Iterator[tuple[str, bytes]]:

@@ -228,7 +228,7 @@ def _is_bounded(item: Item) -> None:
 
 
 def _is_kept(item: Item) -> None:
-    record = Record(1, 0, item, 1, 2, digest(item), item.retract, (digest(item),))
+    record = Record(1, 0, item, 1, 2, digest(item), item.retract, (digest(item),), "ann")
     assert unpack_record(pack_record(record)) == record
 
 

@@ -1,0 +1,287 @@
+"""Feedback in, learned heads out: what the ranking does between two turns and in one.
+
+What devices report goes to `labels`, with what was true when the item was shown kept in `evidence`.
+When an outcome is known the heads learn it, and every rung is judged by what it had predicted then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feedgen.ranking.cohorts import OTHER, Cohorts, assign
+from feedgen.ranking.decisions import Outcomes
+from feedgen.ranking.evidence import Evidence
+from feedgen.ranking.features import Column, Impressions
+from feedgen.ranking.labels import NO_REF, Labels
+from feedgen.ranking.ladder import Event, Rung
+from feedgen.ranking.lift import LiftMeter
+from feedgen.ranking.limits import clipped_weights
+from feedgen.ranking.monitor import Monitor
+from feedgen.ranking.scorer import item_columns, moment_columns
+from feedgen.ranking.shift import Shifts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from feedgen.items import Record
+    from feedgen.ranking.heads import Learners
+    from feedgen.ranking.labels import Labelled
+    from feedgen.ranking.serving import Serving
+    from feedgen.ranking.settings import RankingSettings
+
+_LATE = 3600.0
+"""Seconds between an event and its arrival from which its device counts as sleepy."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn brought about.
+
+    Attributes:
+        reterm: items whose term may have moved.
+        all_terms: whether those of all items may have.
+        events: changes of the rung that serves.
+        outcomes: what became known, for the decision log.
+        learned: outcomes learned.
+    """
+
+    reterm: set[int] = field(default_factory=set)
+    all_terms: bool = False
+    events: list[Event] = field(default_factory=list)
+    outcomes: Outcomes | None = None
+    learned: int = 0
+
+
+class Learning:
+    """See the module.
+
+    Args:
+        settings: of the ranking.
+        serving: what was shown, and what predicted it.
+        learners: the heads.
+
+    Attributes:
+        labels: impressions whose outcome is not known yet.
+        monitor: how well the live model predicts.
+        shifts: whether scores or features moved.
+        lift: against devices on newest first.
+        unlearned: outcomes of items that are forgotten.
+        moved: items that were learned about since they were last taken.
+    """
+
+    def __init__(self, settings: RankingSettings, serving: Serving, learners: Learners) -> None:
+        self.labels = Labels(settings.labels)
+        self.monitor = Monitor(settings.monitor, Cohorts())
+        self.shifts = Shifts()
+        self.lift = LiftMeter()
+        self.unlearned = 0
+        self.moved: set[int] = set()
+        self._settings = settings
+        self._serving = serving
+        self._learners = learners
+        self._evidence = Evidence(len(settings.fields))
+        self._fresh: list[int] = []
+        self._class = settings.fields.index("class") if "class" in settings.fields else None
+
+    def heard(
+        self,
+        kind: str,
+        record: Record | None,
+        n: int,
+        value: float,
+        at: float,
+        now: float,
+        shelf: int,
+        row: int,
+    ) -> None:
+        """Take note of what somebody did with an item.
+
+        Args:
+            kind: `shown`, `opened`, `dismissed` or `dwell`.
+            record: the item, None if it is over.
+            n: its number.
+            value: the rank for `shown` (-1 unknown), seconds for `dwell`, else nothing.
+            at: Unix seconds at which it happened, not after `now`.
+            now: Unix seconds.
+            shelf: of the device.
+            row: of the device.
+        """
+        device = self._serving.people.device(shelf, row)
+        if record is not None:
+            self._serving.items.of(record)
+        ref = NO_REF
+        if n in self._serving.items and self.labels.wants_ref(device, n):
+            ref = self._remember(device, n, at, now, shelf, row)
+        labels = self.labels
+        if kind == "shown":
+            taken = labels.shown(device, n, int(value), at, ref)
+        elif kind == "dwell":
+            taken = labels.dwell(device, n, value, at, ref)
+        else:
+            taken = (labels.opened if kind == "opened" else labels.dismissed)(device, n, at, ref)
+        if ref != NO_REF:
+            if taken:
+                self._fresh.append(ref)
+            else:
+                self._evidence.release(np.array([ref]))
+
+    def _remember(self, device: int, n: int, at: float, now: float, shelf: int, row: int) -> int:
+        evidence = self._evidence
+        ref = evidence.take()
+        evidence.device[ref] = device
+        evidence.n[ref] = n
+        evidence.at[ref] = at
+        evidence.heard[ref] = now - at
+        codes, zone, held_out = self._serving.people.person(shelf, row)
+        evidence.codes[ref] = codes
+        evidence.zone[ref] = zone
+        evidence.held_out[ref] = held_out
+        return ref
+
+    def take_in(self, now: float, turn: Turn) -> None:
+        """Let the rungs predict what was heard of, and learn what became known."""
+        self._predict_fresh()
+        labelled = self.labels.close(now, self._settings.batch)
+        if len(labelled):
+            self._learn_and_judge(labelled, turn, now)
+        self._evidence.release(labelled.released)
+
+    def _predict_fresh(self) -> None:
+        """Let each rung predict the impressions that were heard of since the last turn."""
+        if not self._fresh:
+            return
+        refs = np.array(self._fresh, np.int64)
+        self._fresh = []
+        evidence = self._evidence
+        serving, ns = self._serving, evidence.n[refs].tolist()
+        shown = self._impressions(refs, np.full(len(refs), -1, np.int8))
+        evidence.seen[refs] = self._learners.seen(evidence.device[refs])
+        predicted = evidence.predicted
+        predicted[refs, Rung.LIVE] = serving.live.each(shown).opened
+        if serving.snapshot is not None:
+            predicted[refs, Rung.SNAPSHOT] = serving.snapshot.each(shown).opened
+        rate = self._learners.models[0].rate.now
+        predicted[refs, Rung.POPULARITY] = serving.popularity.rates(ns, rate)
+        known = [serving.items[n] for n in ns]
+        ranked = np.flatnonzero(~evidence.held_out[refs])
+        serving.publishers.exposed(np.array([each.publisher for each in known])[ranked])
+        serving.channels.exposed(np.array([each.channel for each in known])[ranked])
+
+    def _impressions(self, refs: NDArray[np.int64], ranks: NDArray[np.int8]) -> Impressions:
+        """Return remembered impressions as columns."""
+        evidence = self._evidence
+        known = [self._serving.items[n].tokens for n in evidence.n[refs].tolist()]
+        of_item, item_fields = item_columns(
+            np.array([each.item for each in known], np.uint64),
+            np.array([each.fields for each in known], np.uint64),
+        )
+        zones = self._serving.people.zones.values
+        return Impressions(
+            (Column("device", evidence.device[refs]),),
+            of_item,
+            self._serving.device_fields(evidence.codes[refs]),
+            item_fields,
+            moment_columns(zones, evidence.zone[refs], evidence.at[refs], ranks),
+        )
+
+    def _learn_and_judge(self, labelled: Labelled, turn: Turn, now: float) -> None:
+        """Learn outcomes, and judge the rungs by them."""
+        evidence = self._evidence
+        usable = np.flatnonzero(labelled.ref != NO_REF)
+        items = self._serving.items
+        usable = usable[[n in items for n in labelled.n[usable].tolist()]]
+        self.unlearned += len(labelled) - len(usable)
+        if not usable.size:
+            return
+        refs = labelled.ref[usable]
+        self._learn(labelled, usable, refs, now)
+        first = ~labelled.correction[usable]
+        refs, rows = refs[first], usable[first]
+        if not rows.size:
+            return
+        opened = labelled.opened[rows]
+        predicted = evidence.predicted[refs]
+        self._judge(opened, predicted, refs, labelled.rank[rows], turn, now)
+        self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now)
+        self._serving.popularity.count(labelled.n[rows].tolist(), opened, labelled.dismissed[rows])
+        turn.learned = len(rows)
+        turn.outcomes = Outcomes(
+            t=now,
+            model=self._serving.version,
+            device=labelled.device[rows],
+            n=labelled.n[rows],
+            shown=labelled.shown_at[rows],
+            rank=labelled.rank[rows],
+            p=predicted[:, Rung.LIVE],
+            opened=opened,
+            dismissed=labelled.dismissed[rows],
+            dwell=labelled.dwell[rows],
+        )
+
+    def _learn(
+        self, labelled: Labelled, usable: NDArray[np.intp], refs: NDArray[np.int64], now: float
+    ) -> None:
+        settings = self._settings
+        weight = clipped_weights(
+            labelled.device[usable],
+            settings.labels.max_share,
+            labelled.weight[usable],
+            settings.labels.free_share,
+        ).astype(np.float64)
+        told = np.flatnonzero(weight)
+        again = told[labelled.correction[usable[told]]]
+        # What is taken back comes first: a correction changes a label, it does not add one.
+        order = np.concatenate((again, told))
+        sign = np.concatenate((-np.ones(len(again)), np.ones(len(told))))
+        rows = usable[order]
+        was = sign < 0
+        opened = np.where(was, labelled.was_opened[rows], labelled.opened[rows])
+        dismissed = np.where(was, labelled.was_dismissed[rows], labelled.dismissed[rows])
+        dwell = np.where(was, labelled.was_dwell[rows], labelled.dwell[rows])
+        weights = sign * weight[order]
+        labels = opened, dismissed, dwell >= settings.worth.dwell_seconds
+        self._learners.learn(
+            self._impressions(refs[order], labelled.rank[rows]),
+            [each.astype(np.float64) for each in labels],
+            [weights, weights, np.where(dwell >= 0, weights, 0.0)],
+            now,
+        )
+        self.moved.update(labelled.n[usable].tolist())
+
+    def _judge(
+        self,
+        opened: NDArray[np.bool_],
+        predicted: NDArray[np.float32],
+        refs: NDArray[np.int64],
+        rank: NDArray[np.int8],
+        turn: Turn,
+        now: float,
+    ) -> None:
+        evidence, serving = self._evidence, self._serving
+        rungs = {Rung.LIVE: predicted[:, Rung.LIVE], Rung.POPULARITY: predicted[:, Rung.POPULARITY]}
+        snapshot = predicted[:, Rung.SNAPSHOT]
+        if serving.snapshot is not None and not np.isnan(snapshot).any():
+            rungs[Rung.SNAPSHOT] = snapshot
+        turn.events += serving.ladder.observe(opened, rungs, now)
+        cohort = assign(
+            evidence.seen[refs], evidence.heard[refs], self._classes(refs), sleepy_after=_LATE
+        )
+        self.monitor.observe(predicted[:, Rung.LIVE], opened, cohort, now)
+        watched: dict[str, NDArray[Any]] = {"score": predicted[:, Rung.LIVE], "rank": rank}
+        for at, codes in enumerate(serving.people.fields):
+            watched[codes.name] = evidence.codes[refs, at]
+        channels = [serving.items[n].channel for n in evidence.n[refs].tolist()]
+        watched["item.channel"] = np.array(channels)
+        self.shifts.observe(watched)
+
+    def _classes(self, refs: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Return the cohorts of device classes."""
+        if self._class is None:
+            return np.full(len(refs), OTHER, np.int8)
+        names = self._serving.people.fields[self._class].values
+        numbers = [OTHER, *map(self.monitor.cohorts.number, names)]
+        classes = np.array(numbers, np.int8)
+        return np.asarray(classes[self._evidence.codes[refs, self._class]])

@@ -1,0 +1,74 @@
+"""Popularity: what is fallen back to when the model is wrong. One rate per item, smoothed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feedgen.ranking.value import Baseline
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from feedgen.ranking.value import Settings
+
+_ITEMS = 1 << 17
+"""Items counted; beyond, those first heard of longest ago are forgotten."""
+_PRIOR = 20.0
+"""Impressions at the rate of all that an item starts with when it is predicted."""
+
+
+class Popularity:
+    """Counts per item.
+
+    Args:
+        settings: of the ticks that popularity is worth.
+    """
+
+    __slots__ = ("_baseline", "_counts")
+
+    def __init__(self, settings: Settings) -> None:
+        self._baseline = Baseline(settings)
+        self._counts: dict[int, list[int]] = {}
+
+    def count(
+        self, ns: Sequence[int], opened: NDArray[np.bool_], dismissed: NDArray[np.bool_]
+    ) -> None:
+        """Count outcomes."""
+        for n, was_opened, was_dismissed in zip(
+            ns, opened.tolist(), dismissed.tolist(), strict=True
+        ):
+            counts = self._counts.setdefault(n, [0, 0, 0])
+            counts[0] += 1
+            counts[1] += was_opened
+            counts[2] += was_dismissed
+        if len(self._counts) > _ITEMS:
+            for n in list(islice(self._counts, _ITEMS // 8)):
+                del self._counts[n]
+
+    def ticks(self, n: int) -> int:
+        """Return what popularity adds to the key of an item."""
+        counts = self._counts.get(n)
+        return 0 if counts is None else self._baseline.popularity(*counts)
+
+    def rates(self, ns: Sequence[int], rate: float) -> NDArray[np.float32]:
+        """Return the probability that items are opened, given that of all."""
+        nothing = [0, 0, 0]
+        counts = np.array([self._counts.get(n, nothing) for n in ns], np.float64).reshape(-1, 3)
+        smoothed = (counts[:, 1] + _PRIOR * rate) / (counts[:, 0] + _PRIOR)
+        return smoothed.astype(np.float32)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes."""
+        return {
+            "n": np.array(list(self._counts), np.int64),
+            "counts": np.array(list(self._counts.values()), np.int64).reshape(-1, 3),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        counts = np.asarray(state["counts"]).tolist()
+        self._counts = dict(zip(np.asarray(state["n"]).tolist(), counts, strict=True))

@@ -1,0 +1,372 @@
+"""The ranking as the engine sees it: terms of items, and personal parts of keys.
+
+What serves is what the ladder says: the live model, its last good snapshot, popularity, or nothing but
+the time of publication. Devices that are held out get the last always. All that is drawn depends on
+the seed, the item and the device alone.
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feedgen.ranking.balance import Balance
+from feedgen.ranking.features import Column, Impressions
+from feedgen.ranking.heads import Served, Valued
+from feedgen.ranking.known import KnownItems, group
+from feedgen.ranking.ladder import Ladder, Rung
+from feedgen.ranking.popularity import Popularity
+from feedgen.ranking.rows import People
+from feedgen.ranking.scorer import Before, context_columns, item_columns
+from feedgen.ranking.scoring import Scores
+from feedgen.ranking.tokens import mixed, paired, token
+from feedgen.ranking.value import TICKS_PER_SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from feedgen.attributes import Value
+    from feedgen.items import Record
+    from feedgen.ranking.scorer import Parts
+    from feedgen.ranking.settings import RankingSettings
+    from feedgen.ranking.tokens import Tokens
+    from feedgen.windows import Rows
+
+_FEW = 512
+"""Devices up to which an item's features are laid out for each, and not told apart by what they vary
+with, which costs more for one item and less for each further device."""
+_NEW = 60.0
+"""Seconds after its publication in which an item is offered for the first time."""
+_PAIRS = 1 << 14
+"""Pairs of device and item whose features are laid out at a time."""
+
+
+class Serving:
+    """Terms and scores; see `Scoring`.
+
+    Args:
+        settings: of the ranking.
+        shelves: how many the engine has.
+        live: what serves at first.
+
+    Attributes:
+        version: of what is served; grows with every taking over of what was learned.
+        people: who is in which row.
+        items: what is remembered of items.
+        ladder: which rung serves.
+        publishers: balance of exposure over publishers.
+        channels: likewise over channels.
+        popularity: counts of items.
+        live: the learned heads.
+        snapshot: the last good ones.
+        merit: predicted openings of what was offered since they were last taken, by item.
+    """
+
+    def __init__(self, settings: RankingSettings, *, shelves: int, live: Served) -> None:
+        self.settings = settings
+        self.version = 1
+        self.people = People(shelves, settings.fields, settings.holdout, settings.seed)
+        self.items = KnownItems()
+        self.ladder = Ladder(settings.ladder, settings.start)
+        self.publishers = Balance(settings.publishers)
+        self.channels = Balance(settings.channels)
+        self.popularity = Popularity(settings.value)
+        self.live = live
+        self.snapshot: Served | None = None
+        self.merit: dict[int, float] = {}
+        self._tau = settings.value.tau * TICKS_PER_SECOND
+        self.bound = int(self._tau * log(settings.bound))
+        self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
+        self._terms: dict[int, int] = {}
+        self._parts: dict[int, tuple[Parts, ...]] = {}
+        self._parts_of_state = (0, 0)
+        self._now = 0.0
+
+    @property
+    def rung(self) -> Rung:
+        """What serves."""
+        return self.ladder.serving
+
+    @property
+    def served(self) -> Served | None:
+        """The heads that serve; None where none do."""
+        rung = self.ladder.serving
+        if rung is Rung.LIVE:
+            return self.live
+        return self.snapshot if rung is Rung.SNAPSHOT else None
+
+    # ---- Who is in which row
+
+    def seat(self, shelf: int, row: int, device: str, attrs: Mapping[str, Value]) -> None:
+        """Note who is in a row."""
+        self.people.seat(shelf, row, device, attrs)
+
+    def change(self, shelf: int, row: int, attrs: Mapping[str, Value]) -> None:
+        """Note that the attributes of the device in a row changed."""
+        self.people.change(shelf, row, attrs)
+
+    def unseat(self, shelf: int, row: int) -> None:
+        """Note that a row is empty."""
+        self.people.unseat(shelf, row)
+
+    def tokens(self, shelf: int, rows: Rows) -> NDArray[np.uint64]:
+        """Return who is in some rows."""
+        return self.people.devices(shelf, rows)
+
+    def plain(self, shelf: int, rows: Rows) -> NDArray[np.bool_] | None:
+        """Return which rows show their windows by key alone; None if none do."""
+        held_out = self.people.holdout(shelf, rows)
+        return held_out if held_out.any() else None
+
+    # ---- Items
+
+    def groups(self, record: Record) -> Sequence[int]:
+        """Return channel, publisher and the first two tags as groups."""
+        known = self.items.of(record)
+        return [
+            known.channel,
+            known.publisher,
+            *(group("tag", tag) for tag in record.item.tags[:2]),
+        ]
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Compute the terms of items together, before the engine asks for each."""
+        served = self.served
+        if served is None or not records:
+            return
+        count = len(records)
+        valued = served.each(
+            self._dense(
+                np.zeros(count, np.uint64),
+                np.zeros((count, len(self.people.fields)), np.uint16),
+                np.ones(count, np.uint16),
+                *self._tokens_of(records),
+                self._now,
+            )
+        )
+        for record, ticks in zip(records, valued.ticks.tolist(), strict=True):
+            self._terms[record.n] = round(ticks)
+
+    def _tokens_of(self, records: Sequence[Record]) -> tuple[Tokens, Tokens]:
+        known = [self.items.of(record).tokens for record in records]
+        return (
+            np.array([each.item for each in known], np.uint64),
+            np.array([each.fields for each in known], np.uint64),
+        )
+
+    def term(self, record: Record) -> int:
+        """Return the ticks that an item gets in every row, as of now."""
+        rung = self.ladder.serving
+        if rung is Rung.NEWEST or (rung is Rung.SNAPSHOT and self.snapshot is None):
+            return 0
+        if rung is Rung.POPULARITY:
+            return self.popularity.ticks(record.n) + self.correction(record)
+        if record.n not in self._terms:
+            self.prepare([record])
+        return self._terms[record.n] + self.correction(record)
+
+    def correction(self, record: Record) -> int:
+        """Return the ticks that balance exposure."""
+        known = self.items.of(record)
+        by_publisher = self.publishers.correction(np.array([known.publisher]))[0]
+        by_channel = self.channels.correction(np.array([known.channel]))[0]
+        return round(self._tau * float(by_publisher + by_channel))
+
+    def forget(self, n: int) -> None:
+        """Drop what is computed for an item that is over."""
+        self._terms.pop(n, None)
+        self._parts.pop(n, None)
+
+    def forget_computed(self) -> None:
+        """Drop what is computed, as something else serves now."""
+        self._terms.clear()
+        self._parts.clear()
+
+    # ---- Scores
+
+    def scores(
+        self, record: Record, term: int, shelf: int, rows: Rows, now: float
+    ) -> Scores | None:
+        """Return the personal parts of one item for some rows; see `Scoring`."""
+        self._now = now
+        served = self.served
+        if served is None:
+            return self._held_back(np.array([term]), shelf, rows, one=True)
+        if len(rows) <= _FEW:
+            scores = self.table([record], [term], shelf, rows, now)
+            if scores is None:
+                return None
+            columns = (None if column is None else column[:, 0] for column in scores)
+            return Scores(*columns)  # type: ignore[arg-type] # the first is never None
+        people = self.people
+        codes = people.codes(shelf, rows)
+        device = people.devices(shelf, rows)
+        axes = tuple(np.ascontiguousarray(column) for column in codes.T)
+        before = Before(device, (*axes, people.zone(shelf, rows)))
+        valued = served.before(self._parts_of(served, record, now), before)
+        self._offer(record, valued.opened, now)
+        return self._as_scores(
+            valued,
+            np.full(1, term - self.correction(record)),
+            np.array([record.n], np.uint64),
+            device,
+            people.holdout(shelf, rows),
+            np.array([term]),
+        )
+
+    def table(
+        self, records: Sequence[Record], terms: Sequence[int], shelf: int, rows: Rows, now: float
+    ) -> Scores | None:
+        """Return the personal parts of several items for some rows; see `Scoring`."""
+        self._now = now
+        served = self.served
+        if served is None:
+            return self._held_back(np.array(terms), shelf, rows)
+        if len(rows) > _FEW:
+            columns = [
+                self.scores(record, term, shelf, rows, now)
+                for record, term in zip(records, terms, strict=True)
+            ]
+            return _side_by_side(columns)
+        item, fields = self._tokens_of(records)
+        codes, zone = self.people.codes(shelf, rows), self.people.zone(shelf, rows)
+        device, held_out = self.people.devices(shelf, rows), self.people.holdout(shelf, rows)
+        shared = np.array(terms) - [self.correction(record) for record in records]
+        numbers = np.array([record.n for record in records], np.uint64)
+        at_once = max(1, _PAIRS // len(records))
+        parts = []
+        for start in range(0, len(rows), at_once):
+            block = slice(start, start + at_once)
+            count = len(rows[block])
+            valued = served.each(
+                self._dense(
+                    np.repeat(device[block], len(records)),
+                    np.repeat(codes[block], len(records), axis=0),
+                    np.repeat(zone[block], len(records)),
+                    np.tile(item, count),
+                    np.tile(fields, (count, 1)),
+                    now,
+                )
+            )
+            shape = count, len(records)
+            shaped = Valued(
+                valued.ticks.reshape(shape),
+                None if valued.sd is None else valued.sd.reshape(shape),
+                valued.opened.reshape(shape),
+            )
+            if len(records) == 1:
+                self._offer(records[0], valued.opened, now)
+            parts.append(
+                self._as_scores(
+                    shaped,
+                    shared,
+                    numbers,
+                    device[block][:, None],
+                    held_out[block][:, None],
+                    np.array(terms),
+                )
+            )
+        if len(parts) == 1:
+            return parts[0]
+        stacked = (
+            None if columns[0] is None else np.concatenate(columns)
+            for columns in zip(*parts, strict=True)
+        )
+        return Scores(*stacked)  # type: ignore[arg-type] # the first is never None
+
+    def _as_scores(
+        self,
+        valued: Valued,
+        shared: NDArray[np.int64],
+        numbers: Tokens,
+        device: Tokens,
+        held_out: NDArray[np.bool_],
+        terms: NDArray[np.int64],
+    ) -> Scores:
+        """Return values as what they add to keys that hold terms already."""
+        mean = valued.ticks
+        mean -= shared.astype(np.float32)
+        np.clip(mean, -self.bound, self.bound, out=mean)
+        back = held_out.any()
+        if back:
+            mean = np.where(held_out, -terms.astype(np.float32), mean)
+        if valued.sd is None:
+            return Scores(mean)
+        sd = np.where(held_out, np.float32(0), valued.sd) if back else valued.sd
+        drawn = paired(mixed(device ^ self._seed), numbers)
+        drawn >>= np.uint64(40)
+        uniform = drawn.astype(np.float32)
+        uniform += np.float32(0.5)
+        uniform *= np.float32(2.0**-24)
+        return Scores(mean, sd, uniform)
+
+    def _held_back(
+        self, terms: NDArray[np.int64], shelf: int, rows: Rows, *, one: bool = False
+    ) -> Scores | None:
+        """Return what takes the terms back for devices that stay on newest first."""
+        held_out = self.people.holdout(shelf, rows)
+        if not terms.any() or not held_out.any():
+            return None
+        mean = np.where(held_out[:, None], -terms.astype(np.float32), np.float32(0))
+        return Scores(mean[:, 0] if one else mean)
+
+    def _parts_of(self, served: Served, record: Record, now: float) -> tuple[Parts, ...]:
+        # Sums by code are as long as the vocabularies were.
+        state = int(now // 3600), self.people.values
+        if state != self._parts_of_state:
+            self._parts_of_state = state
+            self._parts.clear()
+        parts = self._parts.get(record.n)
+        if parts is None:
+            parts = served.parts(self.items.of(record).tokens, self.people, now)
+            self._parts[record.n] = parts
+        return parts
+
+    def _dense(
+        self,
+        device: Tokens,
+        codes: NDArray[np.uint16],
+        zone: NDArray[np.uint16],
+        item: Tokens,
+        fields: Tokens,
+        now: float,
+    ) -> Impressions:
+        of_item, item_fields = item_columns(item, fields)
+        return Impressions(
+            (Column("device", device),),
+            of_item,
+            self.device_fields(codes),
+            item_fields,
+            context_columns(self.people.zones.values, now, zone.astype(np.intp)),
+        )
+
+    def device_fields(self, codes: NDArray[np.uint16]) -> tuple[Column, ...]:
+        """Return uint16 [n, fields] as columns."""
+        return tuple(
+            Column(field.name, field.tokens, codes[:, place].astype(np.intp))
+            for place, field in enumerate(self.people.fields)
+        )
+
+    def _offer(self, record: Record, opened: NDArray[np.float32], now: float) -> None:
+        """Note what an item was offered to; once, and not when it is ranked anew."""
+        if now - record.published_ms / 1000 < _NEW:
+            self.merit[record.n] = self.merit.get(record.n, 0.0) + float(opened.sum())
+
+
+def _side_by_side(columns: Sequence[Scores | None]) -> Scores | None:
+    found = [scores for scores in columns if scores is not None]
+    if len(found) < len(columns):
+        return None
+    sampled = all(scores.sd is not None for scores in found)
+    mean = np.stack([scores.mean for scores in found], axis=1)
+    if not sampled:
+        return Scores(mean)
+    return Scores(
+        mean,
+        np.stack([scores.sd for scores in found if scores.sd is not None], axis=1),
+        np.stack([scores.uniform for scores in found if scores.uniform is not None], axis=1),
+    )
