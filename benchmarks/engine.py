@@ -68,6 +68,12 @@ class Opinions:
     def unseat(self, shelf: int, row: int) -> None:
         """Not of interest."""
 
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Not of interest."""
+
+    def plain(self, _shelf: int, _rows: Rows) -> None:
+        """Return that no row is held out."""
+
     def term(self, _record: Record) -> int:
         """Return that no item is better than others."""
         return 0

@@ -157,6 +157,7 @@ def example() -> str:
 _EXAMPLES: dict[str, Any] = {
     "open": True,
     "feed.attributes": ("tz", "class", "quiet", "sleep", "region"),
+    "ranking.seed": 1,
     "topics.read": ("weather/#",),
     "topics.write": ("home/#",),
     "tls.bind": "0.0.0.0:8883",

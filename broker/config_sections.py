@@ -16,6 +16,7 @@ from feedgen.channels import valid_filter
 
 _DAY = 86_400.0
 _MAX_FILTER_BYTES, _MAX_FILTER_LEVELS = 128, 8
+_MAX_ATTRIBUTE = 64
 
 Shift = Annotated[float, Field(ge=-30 * _DAY, le=30 * _DAY)]
 Qos = Annotated[int, Field(ge=0, le=2)]
@@ -122,8 +123,8 @@ class FeedSettings(_Section):
     @classmethod
     def _check_attributes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in value or ():
-            if not 1 <= len(name.encode()) <= 64:
-                raise ValueError(f"{name!r} is no attribute name: 1 to 64 bytes")
+            if not 1 <= len(name.encode()) <= _MAX_ATTRIBUTE:
+                raise ValueError(f"{name!r} is no attribute name: 1 to {_MAX_ATTRIBUTE} bytes")
         return value
 
     @model_validator(mode="after")
@@ -304,8 +305,14 @@ class TokenSettings(_Section):
 
 
 class RankingSettings(_Section):
-    """How items are ordered before anything is learned."""
+    """How items are ordered, and what the order is learned from."""
 
+    model: Literal["learned", "popularity", "newest"] = Field(
+        default="learned",
+        description="What ranks: 'learned' predicts what each device opens, and falls back by itself "
+        "where it predicts badly; 'popularity' is the same for every device; 'newest' knows age and "
+        "priority alone. The last two learn nothing.",
+    )
     tau: float = Field(
         default=21_600.0,
         ge=60,
@@ -318,6 +325,82 @@ class RankingSettings(_Section):
         description="Seconds by which an item counts as newer, by priority: low, normal, high, "
         "urgent. Never falling.",
     )
+    worth_open: float = Field(
+        default=1.0, ge=0.01, le=100, description="What an opening is worth to the learned ranking."
+    )
+    worth_dismiss: float = Field(
+        default=1.0, ge=0, le=100, description="What a dismissal costs, on the same scale."
+    )
+    worth_dwell: float = Field(
+        default=0.25,
+        ge=0,
+        le=100,
+        description="What it is worth, on the same scale, that an item is looked at for dwell_seconds.",
+    )
+    dwell_seconds: float = Field(
+        default=10.0, ge=1, le=3600, description="How long an item must be looked at for that."
+    )
+    window: float = Field(
+        default=600.0,
+        ge=1,
+        le=_DAY,
+        description="Seconds from the moment an item is shown in which it may be opened; what is not "
+        "opened by then was not wanted.",
+    )
+    refresh: float = Field(
+        default=5.0,
+        ge=0.2,
+        le=3600,
+        description="Seconds after which what was learned is ranked by; each time costs tens of "
+        "milliseconds.",
+    )
+    explore: float = Field(
+        default=1.0,
+        ge=0,
+        le=4,
+        description="How much of what the ranking does not know yet it tries out: 1 as much as it is "
+        "in doubt, 0 nothing.",
+    )
+    holdout: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.5,
+        description="Share of devices that stay on newest first for good, to measure against what the "
+        "ranking is worth.",
+    )
+    fields: tuple[str, ...] = Field(
+        default=("class", "model", "region"),
+        max_length=8,
+        description="Attributes of devices that the ranking learns from.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**32 - 1,
+        description="What exploration and the choice of the devices on newest first depend on. Unset: "
+        "a number of the data directory's own.",
+    )
+    decisions: bool = Field(
+        default=True,
+        description="Write what the learned ranking decides, and what comes of it, to a log in the "
+        "data directory, for estimates and explanations.",
+    )
+    decisions_max_bytes: int = Field(
+        default=268_435_456,
+        ge=33_554_432,
+        le=1_000_000_000_000,
+        description="Bytes of that log; its oldest files are deleted beyond.",
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _check_fields(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not 1 <= len(name.encode()) <= _MAX_ATTRIBUTE:
+                raise ValueError(f"{name!r} is no attribute name: 1 to {_MAX_ATTRIBUTE} bytes")
+            if value.count(name) > 1:
+                raise ValueError(f"{name!r} is there twice")
+        return value
 
     @field_validator("priority_offsets")
     @classmethod

@@ -21,10 +21,22 @@ class Counters:
         dropped: Anything else that was not carried out, by reason.
         closed: Connections closed by the server, by reason.
         connections: `opened`, `connected` (CONNECT accepted), `taken_over`.
+        ranking: What the learned ranking did: `learned` outcomes, `refreshed` devices, `fell` and `climbed`
+            to another rung, `saved`, `save_failed`, `begun_anew` over a state that could not be used.
         topics: Messages on other topics than the feed's: `published`, `delivered`, `resent`.
     """
 
-    __slots__ = ("closed", "connections", "dropped", "frames", "items", "rejected", "topics", "up")
+    __slots__ = (
+        "closed",
+        "connections",
+        "dropped",
+        "frames",
+        "items",
+        "ranking",
+        "rejected",
+        "topics",
+        "up",
+    )
 
     def __init__(self) -> None:
         self.items: Counter[str] = Counter()
@@ -34,6 +46,7 @@ class Counters:
         self.dropped: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
+        self.ranking: Counter[str] = Counter()
         self.topics: Counter[str] = Counter()
 
     def as_dict(self) -> dict[str, dict[str, int]]:

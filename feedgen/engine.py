@@ -25,6 +25,7 @@ from feedgen.rebuild import rebuild
 from feedgen.refresh import Refresh
 from feedgen.shelf import PENDING
 from feedgen.state import SHELVES, Change, State
+from feedgen.windows import Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -273,6 +274,7 @@ class Engine:
             records: as the catalog accepted them; of one item, the later content later.
             slots: what `slots` shall return for each content; opaque, not 0, int64.
         """
+        self._prepare([record for record in records if not record.retracted])
         for record, slot in zip(records, slots, strict=True):
             if record.retracted:
                 self._retract(record)
@@ -319,9 +321,8 @@ class Engine:
         Args:
             ns: item numbers; those that are not live are passed over.
         """
-        for n in ns:
-            if (index := self._live.get(n)) is not None:
-                self._note_move(index)
+        for index in self._prepared(ns):
+            self._note_move(index)
 
     def _note_move(self, index: int) -> None:
         moved = abs(self._move(index))
@@ -454,6 +455,17 @@ class Engine:
             job.stale += before.stale
         contest.job = job
         self._queue.put(job)
+
+    def _prepare(self, records: Sequence[Record]) -> None:
+        if self._scoring is not None and records:
+            self._scoring.prepare(records)
+
+    def _prepared(self, ns: Iterable[int]) -> list[int]:
+        """Return the indices of those items that are live, which are about to get another term."""
+        indices = [index for n in ns if (index := self._live.get(n)) is not None]
+        records = self._state.columns.records
+        self._prepare([record for index in indices if (record := records[index]) is not None])
+        return indices
 
     def _term(self, record: Record) -> int:
         if self._scoring is not None:
@@ -602,10 +614,9 @@ class Engine:
         """Go on with what `refresh_all` began."""
         state = self._state
         items = self._refresh.items()
-        for n in items:
-            if (index := self._live.get(n)) is not None:
-                state.columns.reterm(index, int(state.columns.term[index]) + self._move(index))
-                state.channels.rerank(state.item(index).channel)
+        for index in self._prepared(items):
+            state.columns.reterm(index, int(state.columns.term[index]) + self._move(index))
+            state.channels.rerank(state.item(index).channel)
         if items:
             state.version += 1
             return
@@ -660,8 +671,17 @@ class Engine:
         ids = windows.ids[rows]
         columns = self._state.columns
         groups = [columns.groups[ids, kind] for kind in range(len(self._repeats))]
-        order = diversify(windows.keys[rows], groups, self._repeats, self._tau, columns.urgent[ids])
+        exempt = columns.urgent[ids]
+        if self._scoring is not None and (plain := self._scoring.plain(shelf, rows)) is not None:
+            exempt |= plain[:, None]
+        order = diversify(windows.keys[rows], groups, self._repeats, self._tau, exempt)
         return np.take_along_axis(ids, order[:, : SHELVES[shelf]], axis=1)
+
+    def held(self, shelf: int, rows: Rows) -> Held:
+        """Return the windows of some rows as they are kept, the reserve included."""
+        windows = self._state.shelves[shelf].windows
+        ids = windows.ids[rows]
+        return Held(self._state.columns.number[ids], windows.keys[rows], windows.visible[rows])
 
     def take_decisions(self) -> list[Admissions]:
         """Return the admissions since the last call, if they are recorded."""

@@ -20,7 +20,6 @@ from feedgen.windows import EMPTY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from feedgen.items import Record
     from feedgen.ranking.scoring import Scores
     from feedgen.state import State
     from feedgen.windows import Ids, Keys, Mask, Rows
@@ -60,8 +59,9 @@ def admit(state: State, number: int, index: int, rows: Rows, keys: Keys) -> tupl
     scoring = state.scoring
     if scoring is None or not rows.size:
         return windows.admissible(rows, ids, keys, columns), keys
-    term = int(columns.term[index])
-    scores = scoring.scores(_record(state, index), term, number, rows, state.now)
+    record = columns.records[index]
+    assert record is not None, "only live items are offered"
+    scores = scoring.scores(record, int(columns.term[index]), number, rows, state.now)
     bars = windows.bar[rows]
     if scores is None:
         admitted = windows.admissible(rows, ids, keys, columns)
@@ -104,7 +104,9 @@ def rank(
     # Of equal keys the better one in the exact order comes first, as `_highest` is stable.
     order = columns.best_first(ids, np.zeros(len(ids), np.int64))
     ids, keys = ids[order], keys[order]
-    records = [_record(state, index) for index in ids.tolist()]
+    alive = columns.records
+    # All of them: only live items are candidates.
+    records = [record for index in ids.tolist() if (record := alive[index]) is not None]
     terms = columns.term[ids].tolist()
     scores = state.scoring.table(records, terms, number, rows, state.now)
     if scores is None:
@@ -134,12 +136,6 @@ def note_shared(state: State, number: int, rows: Rows, ids: Ids, keys: Keys) -> 
         bars = np.full(len(row), EMPTY, np.int32)
         decided = _Decided(rows[row], ids[row, place], keys[row, place], bars)
         _note(state, How.REBUILD, number, decided, _certain(len(row)))
-
-
-def _record(state: State, index: int) -> Record:
-    record = state.columns.records[index]
-    assert record is not None, "only live items are offered"
-    return record
 
 
 def _shifted(keys: Keys, ticks: NDArray[np.float32]) -> Keys:

@@ -23,7 +23,7 @@ first, so that the order in which the same items arrive does not matter.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,20 @@ def precedes(order: Precedence, first: Ids, second: Ids) -> Mask:
     before &= one == other
     before |= one > other
     return before
+
+
+class Held(NamedTuple):
+    """Windows as they stand, best first by key.
+
+    Attributes:
+        numbers: int64 [rows, width], item numbers; 0 where a place is empty.
+        keys: int32 [rows, width].
+        visible: uint8 [rows], how many places the device may see at most.
+    """
+
+    numbers: NDArray[np.int64]
+    keys: Keys
+    visible: NDArray[np.uint8]
 
 
 class Windows:
@@ -146,7 +160,7 @@ class Windows:
             order: decides between equal keys.
 
         Returns:
-            Those rows whose visible part changed.
+            Those rows of which something seen changed.
         """
         old_keys = self.keys[rows]
         old_ids = self.ids[rows]
@@ -184,7 +198,7 @@ class Windows:
             order: decides between equal keys.
 
         Returns:
-            Those rows whose visible part changed, each once.
+            Those rows of which something seen changed, each once.
         """
         # One sort by row and falling key; a stable one keeps the exact order of the equal.
         by_row = np.argsort((rows.astype(np.int64) << 32) - keys, kind="stable")
@@ -193,7 +207,7 @@ class Windows:
         counts = np.diff(first, append=len(rows))
         few = counts <= _ROUNDS
         at = first[few]
-        # A row whose best new item changes nothing visible is not changed by worse ones.
+        # A row of which the best new item changes nothing seen is not changed by worse ones.
         changed = [self.insert(rows[at], ids[at], keys[at], order)] if at.size else []
         for turn in range(1, _ROUNDS):
             at = first[few & (counts > turn)] + turn
@@ -254,7 +268,7 @@ class Windows:
             out: bool [rows, width], the places to take out; none of them empty.
 
         Returns:
-            Those rows whose visible part changed.
+            Those rows of which something seen changed.
         """
         counts = _count(out)
         some = np.flatnonzero(counts)

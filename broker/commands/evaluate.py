@@ -136,7 +136,11 @@ def evaluate(
         source = (events or decisions or Path()).name
         _write(plot, page(run, found, BASELINES, source=source, resamples=resamples, seed=seed))
     if as_json:
-        said = {"verdict": found.verdict(BASELINES), "rekeying": found.rekeying()}
+        said = {
+            "verdict": found.verdict(BASELINES),
+            "caution": found.caution(),
+            "rekeying": found.rekeying(),
+        }
         extra = {} if worth is None else {"off_policy": worth.as_json()}
         shell.print_json({**found.as_json(), **said, **extra})
     else:

@@ -22,6 +22,8 @@ def show(report: Report, policies: Policies | None, baselines: Sequence[str]) ->
     held = [name for name in report.names if name in (AT_PUBLISH, REKEYED)]
     console.print(_metrics(report, [name for name in report.names if name not in held]))
     typer.echo(report.verdict(baselines))
+    if caution := report.caution():
+        typer.echo(caution)
     if said := report.rekeying():
         typer.echo()
         console.print(_metrics(report, [report.names[0], *held]))

@@ -46,6 +46,7 @@ class Run:
         y: labels.
         device: number of the device, in order of appearance.
         list: number of the list, likewise.
+        batch: number of the batch in which it was predicted.
         propensity: NaN where the log has none.
         seen: events of the same device before.
         asleep: seconds since the device's last event; infinite for its first.
@@ -59,6 +60,7 @@ class Run:
     y: Labels
     device: Codes
     list: Codes
+    batch: Codes
     propensity: Floats
     seen: Codes
     asleep: Floats
@@ -221,6 +223,7 @@ class _Columns:
     y: list[int] = field(default_factory=list)
     device: list[int] = field(default_factory=list)
     list_: list[int] = field(default_factory=list)
+    batch: list[int] = field(default_factory=list)
     propensity: list[float] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     asleep: list[float] = field(default_factory=list)
@@ -234,6 +237,8 @@ class _Columns:
         self.predictions = {name: [] for name in self.names}
 
     def add(self, events: Sequence[Labelled]) -> None:
+        number = self.batch[-1] + 1 if self.batch else 0
+        self.batch += [number] * len(events)
         for event, y in events:
             t = event["t"]
             device = self._devices.setdefault(event["device"], _Device(len(self._devices)))
@@ -258,6 +263,7 @@ class _Columns:
             y=np.array(self.y, np.int8),
             device=np.array(self.device, np.int32),
             list=np.array(self.list_, np.int32),
+            batch=np.array(self.batch, np.int32),
             propensity=np.array(self.propensity, np.float64),
             seen=np.array(self.seen, np.int32),
             asleep=np.array(self.asleep),

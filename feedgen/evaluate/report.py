@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 AT_PUBLISH, REKEYED = "at publish", "re-keyed"
 """Names of the first ranker with the terms that items had when they appeared, and kept up to date."""
 
+_MUCH_SPLIT = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -33,6 +35,7 @@ class Report:
         rate: share of them that were opened.
         devices: of them.
         lists: of them.
+        split: share of these that stretch over several batches; see `caution`.
         names: of the rankers, the one in question first.
         metrics: by metric and ranker.
         lead: by metric and other ranker, how much better the first one is, from the same draws
@@ -43,6 +46,7 @@ class Report:
     rate: float
     devices: int
     lists: int
+    split: float
     names: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Interval]]
     lead: Mapping[str, Mapping[str, Interval]]
@@ -70,6 +74,20 @@ class Report:
         rest = "; the rest is undecided" if len(won) + len(lost) < len(METRICS) else ""
         return f"{first} {' and '.join(parts)}, beyond the intervals{rest}."
 
+    def caution(self) -> str | None:
+        """Say when list metrics are not to be trusted; None if they are.
+
+        Where a ranker learns half of a list before it predicts the other half, its own labels push
+        against it: of a list with as many opened as not, what follows a run of opened ones is rather
+        not opened. Even the rate of all events has a list AUC below 1/2 then.
+        """
+        if not self.split > _MUCH_SPLIT:
+            return None
+        return (
+            f"{self.split:.0%} of the lists stretch over several batches, which lowers NDCG and list "
+            "AUC of what learns fast: judge lists by whole ones, as with --batch day."
+        )
+
     def rekeying(self) -> str | None:
         """Say what scoring an item once costs and what re-keying regains; None if that was not run."""
         if AT_PUBLISH not in self.names:
@@ -91,6 +109,7 @@ class Report:
             "rate": _number(self.rate),
             "devices": self.devices,
             "lists": self.lists,
+            "split_lists": _number(self.split),
             "metrics": _table(self.metrics),
             "lead": _table(self.lead),
         }
@@ -130,6 +149,7 @@ def report(run: Run, *, resamples: int = RESAMPLES, seed: int = 0) -> Report:
         rate=float(y.mean()) if len(y) else float("nan"),
         devices=len(np.unique(devices)),
         lists=int(lists.max()) + 1 if len(lists) else 0,
+        split=_split(lists, run.batch[judged]),
         names=names,
         metrics=metrics,
         lead=lead,
@@ -191,6 +211,17 @@ def policies(run: Run, *, resamples: int = RESAMPLES, seed: int = 0) -> Policies
         },
         without=len(run) - run.judged - int(usable.sum()),
     )
+
+
+def _split(lists: Codes, batches: Codes) -> float:
+    """Return the share of lists whose events were predicted in more than one batch."""
+    if not len(lists):
+        return 0.0
+    first = np.full(int(lists.max()) + 1, np.iinfo(np.int32).max)
+    last = np.full(len(first), -1)
+    np.minimum.at(first, lists, batches)
+    np.maximum.at(last, lists, batches)
+    return float(np.mean(first != last))
 
 
 def _valued(metric: str, y: Labels, p: Floats, lists: Codes, draws: Draws) -> tuple[float, Floats]:

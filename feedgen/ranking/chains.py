@@ -18,52 +18,64 @@ NOWHERE = -1
 class Wheel:
     """Places in line for a time, by slices of time (hashed timing wheel, Varghese and Lauck, SOSP 1987).
 
-    Putting in and taking out take the same time however many are in line; a heap would need an
-    object of a hundred bytes for each.
+    Those of one slice leave in the order in which they came. Putting in and taking out take the same
+    time however many are in line; a heap would need an object of a hundred bytes for each.
     """
 
-    __slots__ = ("_first", "_following", "_length", "_slice")
+    # The chain of a slice is a ring: its last place, which is all that is kept of it, leads to its
+    # first.
+    __slots__ = ("_following", "_last", "_length", "_slice")
 
     def __init__(self, following: array[int], seconds: float) -> None:
         self._following = following
         self._slice = seconds
-        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        for first in self._first.values():
-            yield from _chain(self._following, first)
+        """Yield those in line so that putting them into an empty wheel makes the same one again."""
+        for last in self._last.values():
+            place = self._following[last]
+            while place != last:
+                yield place
+                place = self._following[place]
+            yield last
 
     def put(self, place: int, at: float) -> None:
         """Put a place in line for the time `at`."""
         due = int(at // self._slice)
-        self._following[place] = self._first.get(due, NOWHERE)
-        self._first[due] = place
+        last = self._last.get(due, NOWHERE)
+        if last == NOWHERE:
+            self._following[place] = place
+        else:
+            self._following[place] = self._following[last]
+            self._following[last] = place
+        self._last[due] = place
         self._length += 1
 
     def pop_first(self) -> int:
         """Take one out whose slice is the earliest; there must be one."""
-        return self._pop(min(self._first))
+        return self._pop(min(self._last))
 
     def pop_passed(self, now: float, most: int | None) -> list[int]:
         """Take out those whose slice is over, the earliest first; at most `most` of them."""
         places: list[int] = []
         current = int(now // self._slice)
-        for due in sorted(due for due in self._first if due < current):
-            while due in self._first and (most is None or len(places) < most):
+        for due in sorted(due for due in self._last if due < current):
+            while due in self._last and (most is None or len(places) < most):
                 places.append(self._pop(due))
         return places
 
     def _pop(self, due: int) -> int:
-        place = self._first[due]
-        after = self._following[place]
-        if after == NOWHERE:
-            del self._first[due]
+        last = self._last[due]
+        place = self._following[last]
+        if place == last:
+            del self._last[due]
         else:
-            self._first[due] = after
+            self._following[last] = self._following[place]
         self._length -= 1
         return place
 
@@ -82,7 +94,10 @@ class Queue:
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        return _chain(self._following, self.first)
+        place = self.first
+        for _ in range(self._length):
+            yield place
+            place = self._following[place]
 
     def append(self, place: int) -> None:
         """Put a place at the end."""

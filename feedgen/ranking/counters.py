@@ -22,6 +22,8 @@ _LIMIT = 60.0
 """Exponent of the growth beyond which all counts are brought back to the present."""
 _FARTHEST = 500.0
 """Largest exponent within one batch, for growth to stay a number; older counts are nothing then."""
+_SPAN = 1e3
+"""Growth within one batch beyond which it is counted in two: sums would lose the oldest."""
 _PLACE_BITS = 32
 _EDGE = 1e-4
 """Rates are taken as no closer to 0 and 1 than this."""
@@ -118,9 +120,32 @@ class Counters:
             present: float64 [impressions, features], 0 where a feature is absent and not counted;
                 None if all are there.
         """
+        return self._count(places, labels, weights, rate, self._advance(times), present)
+
+    def _count(
+        self,
+        places: NDArray[np.int64],
+        labels: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        rate: float,
+        growth: NDArray[np.float64],
+        present: NDArray[np.float64] | None,
+    ) -> NDArray[np.float64]:
         rows, columns = places.shape
+        if rows > 1 and growth[-1] > _SPAN * growth[0]:
+            halves = [
+                self._count(
+                    places[part],
+                    labels[part],
+                    weights[part],
+                    rate,
+                    growth[part],
+                    None if present is None else present[part],
+                )
+                for part in (slice(0, rows // 2), slice(rows // 2, rows))
+            ]
+            return np.concatenate(halves)
         keys = places.ravel()
-        growth = self._advance(times)
         grown = weights * growth
         more = np.repeat(grown, columns)
         liked = np.repeat(grown * labels, columns)

@@ -218,12 +218,13 @@ def stacked(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Token
         kinds[kind] = np.empty((len(columns), length), np.uint64)
         for place, column in enumerate(columns):
             kinds[kind][place] = column.spread()
-    parts = [
-        kinds[block.one]
-        if block.other is None
-        else pairs(kinds[block.one][:, None], kinds[block.other][None]).reshape(-1, length)
-        for block in blocks
-    ]
+    parts: list[Tokens] = []
+    for block in blocks:
+        if block.other is None:
+            parts.append(kinds[block.one])
+        else:
+            crossed = pairs(kinds[block.one][:, None], kinds[block.other][None])
+            parts.append(crossed.reshape(crossed.shape[0] * crossed.shape[1], length))
     return np.concatenate(parts)
 
 

@@ -489,7 +489,8 @@ class _Scale:
     def settle(self) -> None:
         """Let what was counted take effect."""
         spread = np.sqrt(self._square / np.maximum(self._count, 1))
-        spread = np.maximum(spread, 1e-6 * np.maximum(np.abs(self._mean), 1))
+        # Below, deviations are what rounding leaves of them.
+        spread = np.maximum(spread, 1e-12 * np.maximum(np.abs(self._mean), 1))
         enough = self._count > 1
         self._start = (np.where(enough, self._mean, 0.0), np.where(enough, spread, 1.0))
 

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedgen.ranking.balance import Balance
+from feedgen.ranking.balance import Balance, both_ways
+from feedgen.ranking.explain import Explanation, explain
 from feedgen.ranking.heads import NAMES, Learners, Served
 from feedgen.ranking.ladder import Rung
 from feedgen.ranking.learning import Learning, Turn
 from feedgen.ranking.serving import Serving
+from feedgen.windows import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from feedgen.items import Record
     from feedgen.ranking.settings import RankingSettings
+    from feedgen.windows import Held, Rows
 
 __all__ = ["Ranking", "Turn"]
 
@@ -88,6 +91,41 @@ class Ranking(Serving):
             turn.all_terms = True
         return turn
 
+    def compare(
+        self, held: Held, records: Mapping[int, Record], shelf: int, rows: Rows, now: float
+    ) -> None:
+        """Note what the correction of exposure costs, by a sample of windows as they stand.
+
+        Args:
+            held: the windows of `rows`.
+            records: the items in them; those that are missing count as empty places.
+            shelf: of the rows.
+            rows: a sample; a handful each minute is enough.
+            now: Unix seconds.
+        """
+        served = self.served
+        if served is None or not records:
+            return
+        numbers = np.array(sorted(records))
+        known = [records[n] for n in numbers.tolist()]
+        at = np.minimum(np.searchsorted(numbers, held.numbers), len(numbers) - 1)
+        there = numbers[at] == held.numbers
+        there &= ~self.people.holdout(shelf, rows)[:, None]
+        row, place = np.nonzero(there)
+        if not row.size:
+            return
+        which = at[row, place]
+        worth = np.zeros(held.keys.shape, np.float32)
+        impressions = self.pairs(which, known, shelf, rows[row], now)
+        worth[row, place] = served.each(impressions).opened
+        corrections = np.array([self.correction(record) for record in known])
+        ticks = np.where(there, corrections[at], 0)
+        keys = np.where(there, held.keys, EMPTY).astype(np.int32)
+        attention = (np.arange(keys.shape[1]) < held.visible[:, None]).astype(np.float32)
+        corrected, uncorrected = both_ways(keys, ticks, worth, attention)
+        self.publishers.compared(corrected, uncorrected)
+        self.channels.compared(corrected, uncorrected)
+
     def _take_over(self, now: float) -> None:
         """Serve what was learned by now."""
         self.live = Served.of(self._learners, self.settings)
@@ -108,6 +146,12 @@ class Ranking(Serving):
         self.channels.step(now)
 
     # ---- Reading
+
+    def explain(
+        self, shelf: int, row: int, records: Sequence[Record], now: float
+    ) -> list[Explanation]:
+        """Explain what some items are worth to the device in a row; see `explain.Explanation`."""
+        return explain(self, shelf, row, records, now)
 
     def status(self) -> dict[str, Any]:
         """Return how the ranking does, as JSON."""

@@ -43,7 +43,7 @@ _BLOCK = 8192
 """Devices whose own features are laid out at a time: what fits the second cache."""
 RANKS = 16
 """Ranks that are told apart in training; what stands lower is as rarely looked at as the last."""
-_SHOWN_FIRST = "0"
+SHOWN_FIRST = "0"
 """The rank that serving assumes for every item, so that position explains no difference."""
 
 
@@ -100,7 +100,7 @@ def context_columns(
     local = moments(zones, now)
     hours = np.array([0, *(token("context.hour", h) for h, _ in local)], np.uint64)
     days = np.array([0, *(token("context.weekday", d) for _, d in local)], np.uint64)
-    rank = np.array([token("context.rank", _SHOWN_FIRST)], np.uint64)
+    rank = np.array([token("context.rank", SHOWN_FIRST)], np.uint64)
     return (
         Column("context.hour", hours, codes),
         Column("context.weekday", days, codes),

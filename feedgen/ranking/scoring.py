@@ -62,6 +62,9 @@ class Scoring(Protocol):
     def unseat(self, shelf: int, row: int) -> None:
         """Note that a row is empty."""
 
+    def prepare(self, records: Sequence[Record]) -> None:
+        """Compute the terms of items together, before `term` is asked for each."""
+
     def term(self, record: Record) -> int:
         """Return the ticks that an item gets in every row, as of now."""
 
@@ -98,6 +101,9 @@ class Scoring(Protocol):
 
     def tokens(self, shelf: int, rows: Rows) -> NDArray[np.uint64]:
         """Return who is in some rows, as `tokens.device_token` of each."""
+
+    def plain(self, shelf: int, rows: Rows) -> NDArray[np.bool_] | None:
+        """Return which rows show their windows by key alone, whatever repeats; None if none do."""
 
     def groups(self, record: Record) -> Sequence[int]:
         """Return the groups of an item whose repetition tires: channel, publisher, two tags.

@@ -232,43 +232,25 @@ class Serving:
                 for record, term in zip(records, terms, strict=True)
             ]
             return _side_by_side(columns)
-        item, fields = self._tokens_of(records)
-        codes, zone = self.people.codes(shelf, rows), self.people.zone(shelf, rows)
-        device, held_out = self.people.devices(shelf, rows), self.people.holdout(shelf, rows)
         shared = np.array(terms) - [self.correction(record) for record in records]
         numbers = np.array([record.n for record in records], np.uint64)
-        at_once = max(1, _PAIRS // len(records))
         parts = []
+        at_once = max(1, _PAIRS // len(records))
         for start in range(0, len(rows), at_once):
-            block = slice(start, start + at_once)
-            count = len(rows[block])
-            valued = served.each(
-                self._dense(
-                    np.repeat(device[block], len(records)),
-                    np.repeat(codes[block], len(records), axis=0),
-                    np.repeat(zone[block], len(records)),
-                    np.tile(item, count),
-                    np.tile(fields, (count, 1)),
-                    now,
-                )
-            )
-            shape = count, len(records)
-            shaped = Valued(
+            block = rows[start : start + at_once]
+            valued = served.each(self.impressions(records, shelf, block, now))
+            shape = len(block), len(records)
+            valued = Valued(
                 valued.ticks.reshape(shape),
                 None if valued.sd is None else valued.sd.reshape(shape),
                 valued.opened.reshape(shape),
             )
             if len(records) == 1:
                 self._offer(records[0], valued.opened, now)
+            device = self.people.devices(shelf, block)[:, None]
+            held_out = self.people.holdout(shelf, block)[:, None]
             parts.append(
-                self._as_scores(
-                    shaped,
-                    shared,
-                    numbers,
-                    device[block][:, None],
-                    held_out[block][:, None],
-                    np.array(terms),
-                )
+                self._as_scores(valued, shared, numbers, device, held_out, np.array(terms))
             )
         if len(parts) == 1:
             return parts[0]
@@ -325,6 +307,43 @@ class Serving:
             parts = served.parts(self.items.of(record).tokens, self.people, now)
             self._parts[record.n] = parts
         return parts
+
+    def impressions(
+        self, records: Sequence[Record], shelf: int, rows: Rows, now: float
+    ) -> Impressions:
+        """Return every item before every row, row by row."""
+        each = len(records)
+        return self.pairs(
+            np.tile(np.arange(each), len(rows)), records, shelf, np.repeat(rows, each), now
+        )
+
+    def pairs(
+        self,
+        which: NDArray[np.intp],
+        records: Sequence[Record],
+        shelf: int,
+        rows: Rows,
+        now: float,
+    ) -> Impressions:
+        """Return items before rows, pair by pair.
+
+        Args:
+            which: int [pairs], place of the item in `records`.
+            records: the items.
+            shelf: of the rows.
+            rows: int32 [pairs].
+            now: Unix seconds.
+        """
+        people = self.people
+        item, fields = self._tokens_of(records)
+        return self._dense(
+            people.devices(shelf, rows),
+            people.codes(shelf, rows),
+            people.zone(shelf, rows),
+            item[which],
+            fields[which],
+            now,
+        )
 
     def _dense(
         self,

@@ -41,6 +41,8 @@ class Tastes:
         terms: per item number, ticks for everybody.
         told: tastes that a test chose, per device and item number.
         silent: nothing personal is said.
+        held_out: devices whose windows are not varied.
+        prepared: item numbers whose terms were about to be asked for.
         asked: rows that scores were asked for.
         told_last: the term and the time that scores were last asked for with.
     """
@@ -56,6 +58,8 @@ class Tastes:
         self.terms: dict[int, int] = {}
         self.told: dict[tuple[str, int], int] = {}
         self.silent = False
+        self.held_out: set[str] = set()
+        self.prepared: list[int] = []
         self.asked = 0
         self.told_last = 0, 0.0
         self.devices: dict[tuple[int, int], str] = {}
@@ -71,6 +75,13 @@ class Tastes:
 
     def unseat(self, shelf: int, row: int) -> None:
         del self.devices[shelf, row], self.attrs[shelf, row]
+
+    def prepare(self, records: Sequence[Record]) -> None:
+        self.prepared += [record.n for record in records]
+
+    def plain(self, shelf: int, rows: Rows) -> NDArray[np.bool_] | None:
+        held_out = [self.devices[shelf, row] in self.held_out for row in rows.tolist()]
+        return np.array(held_out) if any(held_out) else None
 
     def term(self, record: Record) -> int:
         return self.terms.get(record.n, 0)

@@ -320,6 +320,17 @@ def test_an_item_that_the_ranking_learned_about_is_ranked_anew():
     assert bench.engine.counters["rekeyed"] == 1
 
 
+def test_terms_that_are_asked_for_together_are_announced_together():
+    bench = Bench(Tastes(0))
+    one, other = bench.publish(0.0, 1.0)
+    assert bench.tastes.prepared == [one, other]
+    bench.engine.reterm([other, 99])
+    assert bench.tastes.prepared == [one, other, other]
+    bench.engine.refresh_all()
+    bench.run_dry()
+    assert bench.tastes.prepared == [one, other, other, one, other]
+
+
 def test_a_term_that_hardly_moved_is_no_work():
     bench = Bench(Tastes(0))
     (n,) = bench.publish(0)
@@ -339,6 +350,7 @@ def test_a_device_that_the_ranking_learned_about_gets_its_window_anew():
     rebuilt = bench.engine.counters["rebuilt"]
     bench.engine.refresh(first)
     bench.engine.refresh(first)
+    assert bench.engine.size.pending == 1
     assert bench.run_dry() == [first]
     assert bench.engine.counters["rebuilt"] == rebuilt + 1
     assert bench.engine.window(first) == bench.best("d0", ns)
@@ -427,6 +439,43 @@ def test_retrieval_looks_deeper_for_a_row_that_may_show_little():
     assert not set(bench.engine.window(seats[1])) & set(old)
     windows = bench.engine._state.shelves[0].windows
     assert windows.bar[seats[0].row] == windows.keys[seats[0].row, -1] > EMPTY
+
+
+def test_a_row_with_free_places_does_not_forget_that_something_was_left_out():
+    bench = Bench(Tastes(1000))
+    old = bench.publish(*[float(second) for second in range(200)])
+    bench.publish(*[1000.0 + second for second in range(243)], where=(("r", (1,)),))
+    found = bench.publish(*[900.0 + second for second in range(13)])
+    bench.run_dry()
+    seat = bench.seat(r=0)
+    bench.run_dry()
+    held = bench.engine._state.shelves[0].windows.held[seat.row]
+    assert held == 13, "enough not to look deeper"
+    for n in found[:6]:
+        bench.engine.dismiss(seat, n)
+    bench.run_dry()
+    window = bench.engine.window(seat)
+    assert set(window) >= set(found[6:])
+    assert len(set(window) & set(old)) == 1
+
+
+def test_a_new_item_finds_a_free_place_although_better_ones_by_their_shared_keys_were_left_out():
+    bench = Bench(Tastes(1000))
+    bench.publish(*[700.0 + second for second in range(200)])
+    bench.publish(*[1000.0 + second for second in range(243)], where=(("r", (1,)),))
+    found = bench.publish(*[900.0 + second for second in range(13)])
+    bench.tastes.told = {("d0", found[0]): -1000}
+    bench.run_dry()
+    seat = bench.seat(r=0)
+    bench.run_dry()
+    assert bench.engine._state.shelves[0].windows.held[seat.row] == 13
+    (n,) = bench.publish(893.0)
+    bench.tastes.told["d0", n] = 0
+    bench.run_dry()
+    windows = bench.engine._state.shelves[0].windows
+    assert windows.held[seat.row] == 14
+    columns = bench.engine._state.columns
+    assert columns.number[windows.ids[seat.row, 12:14]].tolist() == [n, found[0]]
 
 
 def test_a_row_with_free_places_that_nothing_was_kept_from_knows_it():
@@ -631,6 +680,16 @@ def test_what_repeats_gives_its_place_to_something_else_in_reserve():
     bench.engine.dismiss(seat, other)
     assert bench.run_dry() == [seat]
     assert bench.engine.window(seat) == [second, first]
+
+
+def test_a_device_that_is_held_out_shows_its_window_by_key_alone():
+    bench = Bench(Tastes(0), repeats=(Repeat(0.0, 0.0),))
+    bench.tastes.held_out = {"d1"}
+    varied, plain = bench.seat(k=2), bench.seat(k=2)
+    other, first, second = *bench.publish(0.0, channel="elsewhere"), *bench.publish(1.0, 2.0)
+    bench.run_dry()
+    assert bench.engine.window(varied) == [second, other]
+    assert bench.engine.window(plain) == [second, first]
 
 
 def test_urgent_items_stand_above_all_however_many_there_are():

@@ -55,6 +55,12 @@ def test_a_label_is_learned_only_when_it_is_known():
     ]  # fmt: skip
 
 
+def test_a_label_is_known_just_when_its_delay_is_over_and_a_batch_knows_what_its_first_event_does():
+    ranker = Witnessing()
+    run(log(0, 10, 20, 30, 35, 40), {"it": ranker}, batch=2, delay=20)
+    assert [[t for t, _ in learned] for _, learned in ranker.calls] == [[], [0], [0, 10]]
+
+
 def test_warm_up_is_learned_but_not_judged():
     found = run(log(*range(10)), {"it": Prior()}, warm_up=0.3)
     assert found.judged == 3

@@ -42,7 +42,7 @@ def leading(**lows):
         }
         for metric in METRICS
     }
-    return Report(9, 0.5, 3, 3, ("learned", *BASELINES), {}, lead)
+    return Report(9, 0.5, 3, 3, 0.0, ("learned", *BASELINES), {}, lead)
 
 
 def test_who_knows_the_truth_beats_both_baselines(world):
@@ -128,11 +128,22 @@ def test_the_verdict_says_no_more_than_the_intervals_do(lows, said):
 
 def test_what_scoring_once_costs_and_what_re_keying_regains_is_said():
     lead = {"auc": {AT_PUBLISH: Interval(0.04), REKEYED: Interval(0.01)}}
-    found = Report(9, 0.5, 3, 3, ("learned", AT_PUBLISH, REKEYED), {}, lead)
+    found = Report(9, 0.5, 3, 3, 0.0, ("learned", AT_PUBLISH, REKEYED), {}, lead)
     assert found.rekeying() == (
         "Scoring items once, at publication, costs 0.0400 of AUC; re-keying regains 75% of that."
     )
     assert leading().rekeying() is None
+
+
+def test_lists_that_stretch_over_batches_call_for_caution_because_they_judge_too_low(world):
+    labelled = world(4000, rates=0.5, devices=8)
+    split, whole = (
+        report(run(labelled, {"prior": Prior()}, batch=batch), resamples=0) for batch in (1, "day")
+    )
+    assert split.metrics["list_auc"]["prior"].value < 0.49
+    assert whole.metrics["list_auc"]["prior"].value == 0.5
+    assert "% of the lists stretch over several batches" in split.caution()
+    assert (whole.split, whole.caution()) == (0.0, None)
 
 
 def test_a_report_is_json_without_nan(world):
