@@ -30,10 +30,17 @@ def show(report: Report, policies: Policies | None, baselines: Sequence[str]) ->
         typer.echo(said)
     if policies is not None:
         typer.echo()
+        _show_policies(policies)
+
+
+def _show_policies(policies: Policies) -> None:
+    if not isfinite(policies.logged):
+        typer.echo("Off-policy: too few events to tell: none that is judged has a propensity.")
+    else:
         typer.echo(
             f"Opened per item shown, from propensities (the log itself: {policies.logged:.4f})"
         )
-        console.print(_policies(policies))
+        shell.console().print(_policies(policies))
         _remarks(policies)
 
 

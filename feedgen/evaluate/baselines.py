@@ -53,29 +53,32 @@ class Prior:
 class Popularity:
     """An item's own recent rate, smoothed towards the rate of all; nothing personal.
 
-        p = (opened + strength * rate) / (shown + strength)
+        p = (opened + prior * rate) / (shown + prior),  prior = strength / min(rate, 1 - rate)
 
-    `opened` and `shown` of the item halve every `half_life`: with forward decay from the item's
-    last event (Cormode et al., ICDE 2009), in constant memory per item.
+    The prior counts for as many events as have `strength` of the rarer label: a fixed number would
+    trust the first opening too much where openings are rare. `opened` and `shown` of the item halve
+    every `half_life`, counted from its last event (as in Cormode et al., ICDE 2009), so two numbers
+    and a time per item are enough.
 
     Attributes:
         half_life: seconds.
-        strength: events that the rate of all counts for.
+        strength: events of the rarer label that the rate of all counts for.
     """
 
     half_life: float = 7 * _DAY
-    strength: float = 5.0
+    strength: float = 2.0
     _prior: Prior = field(default_factory=Prior)
     _items: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """Item: shown and opened as of the time t that stands third."""
 
     def predict(self, events: Sequence[Event]) -> Floats:
         """Return the items' smoothed rates [events]."""
-        rate, strength = self._prior.rate, self.strength
+        rate = self._prior.rate
+        prior = self.strength / min(rate, 1 - rate)
         p = np.empty(len(events))
         for i, event in enumerate(events):
             shown, opened = self._counts(event["item"], event["t"])
-            p[i] = (opened + strength * rate) / (shown + strength)
+            p[i] = (opened + prior * rate) / (shown + prior)
         return p
 
     def learn(self, events: Sequence[Event], labels: Labels) -> None:

@@ -93,7 +93,9 @@ def page(
         f"{report.lists:,} lists, {report.rate:.2%} opened; each predicted before its outcome was "
         "known. Intervals: 95 %, by device.</p>\n"
         f'<p class="verdict">{escape(report.verdict(baselines))}</p>\n'
-        f"{_table(report)}\n<main>\n{''.join(figures)}</main>\n</body></html>\n"
+        f"{_table(report)}\n"
+        f'<p class="faint">{escape(report.caution() or "")}</p>\n'
+        f"<main>\n{''.join(figures)}</main>\n</body></html>\n"
     )
 
 

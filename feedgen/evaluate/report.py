@@ -68,7 +68,7 @@ class Report:
         if len(won) == len(METRICS):
             return f"{first} beats {against} in every metric, beyond the intervals."
         if not won and not lost:
-            return f"{first} cannot be told from {against}: no metric differs beyond its interval."
+            return f"No metric sets {first} apart from {against} beyond the intervals."
         parts = [f"is better than {against} in {_listed(won)}"] if won else []
         parts += [f"is worse than {losers} in {_listed(lost)}"] if lost else []
         rest = "; the rest is undecided" if len(won) + len(lost) < len(METRICS) else ""

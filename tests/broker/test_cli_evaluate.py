@@ -133,7 +133,8 @@ def test_later_labels_and_longer_batches_cost_quality(evaluate, events):
 def test_scoring_at_publication_is_shown_beside_re_keying(evaluate, events):
     done = evaluate(events, "--score-at-publish", "--rekey", 0)
     said = done.stdout.decode()
-    assert " ".join(said.splitlines()[10].split()) == "learned at publish re-keyed"
+    heads = [" ".join(line.split()) for line in said.splitlines()]
+    assert "learned at publish re-keyed" in heads
     assert "Scoring items once, at publication, costs" in said
     assert_fails(evaluate(events, "--score-at-publish", "--model", "newest"), 2, "learned model")
 
@@ -156,6 +157,11 @@ def test_off_policy_says_when_there_are_too_few_events_to_tell(evaluate, tmp_pat
     )
     found = json.loads(evaluate("log", "--off-policy", "--json").stdout)["off_policy"]
     assert "it takes 100" in found["policies"]["learned"]["too_few"]
+
+
+def test_a_log_without_propensities_says_so_once(evaluate, events):
+    last = evaluate(events, "--off-policy").stdout.decode().splitlines()[-1]
+    assert last == "Off-policy: too few events to tell: none that is judged has a propensity."
 
 
 def test_a_decision_log_says_how_good_the_ranking_in_service_was(evaluate, tmp_path):

@@ -28,7 +28,8 @@ def test_the_page_has_numbers_verdict_and_four_pictures(world):
     html = drawn(world(2500), source="kiosks <west>.jsonl")
     assert "Ranking evaluation: kiosks &lt;west&gt;.jsonl" in html
     assert "2,000 events of 40 devices" in html
-    assert '<p class="verdict">learned ' in html
+    assert '<p class="verdict">No metric sets learned apart from ' in html
+    assert "% of the lists stretch over several batches" in html
     assert len(pictures(html)) == 4
     texts = " ".join(text for svg in pictures(html) for text in svg.itertext())
     for word in ("predicted probability", "learned", "popularity", "newest", "class tram", "AUC"):

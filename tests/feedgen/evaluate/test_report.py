@@ -111,7 +111,7 @@ def test_a_log_in_which_nothing_is_opened_has_no_verdict(world):
     ("lows", "said"),
     [
         (dict.fromkeys(METRICS, 0.1), "learned beats popularity and newest in every metric, beyond the intervals."),
-        ({}, "learned cannot be told from popularity and newest: no metric differs beyond its interval."),
+        ({}, "No metric sets learned apart from popularity and newest beyond the intervals."),
         (
             {"auc": 0.1, "ne": 0.1, "ece_newest": 0.1},
             "learned is better than popularity and newest in AUC and NE, beyond the intervals; the rest is undecided.",
