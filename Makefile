@@ -10,11 +10,13 @@ DEMO ?=
 FAULTS ?=
 # Passed on to the fuzzers: make fuzz FUZZ="packets --seconds 600"
 FUZZ ?= --seconds 15
+# The log that docs/ranking.md draws from, which is not shipped: make pictures KUAIRAND=kuairand.tsv.gz
+KUAIRAND ?=
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz lint format types bench clean ci
+.PHONY: help setup demo test faults fuzz lint format types bench pictures clean ci
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,7 +56,10 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine memory feedback)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback)); do echo "# $$script"; $(BIN)/python "$$script"; done
+
+pictures: $(READY) ## the figures of docs/ranking.md
+	$(BIN)/python -m benchmarks.pictures $(if $(KUAIRAND),--kuairand $(KUAIRAND))
 
 ci: ## what continuous integration runs, on a clean machine
 	.ci/run

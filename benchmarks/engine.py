@@ -237,9 +237,9 @@ def personal_windows(rows: int, repeats: int) -> list[Figure]:
         engine.slots(0, some)
         shown.append((process_time() - begun) / len(some) * 1e6)
     return [
-        Figure("device connects, ranks 256 items by itself", median(times), "µs", 300),
-        Figure("row refreshed among others, 256 items", refreshed / rows * 1e6, "µs"),
-        Figure("longest step of it", longest * 1e3, "ms", 20),
+        Figure("device connects, ranks 128 items by itself", median(times), "µs", 300),
+        Figure("row refreshed among others, 128 items", refreshed / rows * 1e6, "µs"),
+        Figure("longest step of refreshing", longest * 1e3, "ms", 20),
         Figure("what a row shows, varied", median(shown), "µs"),
     ]
 

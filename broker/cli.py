@@ -17,8 +17,10 @@ from broker.commands import (
     decisions,
     devices,
     evaluate,
+    explain,
     faults,
     items,
+    ranking,
     server,
     settings,
     status,
@@ -64,6 +66,7 @@ for _command in (
     items.replay,
     devices.watch,
     status.status,
+    explain.explain,
     decisions.decisions,
     evaluate.evaluate,
     settings.check_config,
@@ -71,6 +74,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(devices.app, name="device")
 app.add_typer(users.app, name="user")
+app.add_typer(ranking.app, name="ranking")
 
 
 def main() -> None:

@@ -355,7 +355,7 @@ class RankingSettings(_Section):
         "milliseconds.",
     )
     explore: float = Field(
-        default=1.0,
+        default=0.3,
         ge=0,
         le=4,
         description="How much of what the ranking does not know yet it tries out: 1 as much as it is "

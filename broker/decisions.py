@@ -45,6 +45,7 @@ class Decisions:
     def __init__(self, directory: Path, max_bytes: int, *, wanted: bool) -> None:
         self._directory = directory
         self._log = DecisionLog(directory, max_bytes) if wanted else None
+        self._opened = False
         self._erased: dict[int, float] = {}
 
     def open(self) -> None:
@@ -55,11 +56,14 @@ class Decisions:
             self._log.open()
         except StoreError as error:
             logger.warning("%s Until the server starts again, decisions are not logged.", error)
+        else:
+            self._opened = True
 
     async def close(self) -> None:
         """Write what waits, and let go."""
         if self._log is None:
             return
+        self._opened = False
         try:
             await asyncio.to_thread(self._log.close)
         except StoreError as error:
@@ -99,7 +103,7 @@ class Decisions:
         self._erased[token] = now
         for oldest in list(islice(self._erased, max(0, len(self._erased) - _ERASED))):
             del self._erased[oldest]
-        if self._log is not None and self._log.is_open:
+        if self._log is not None and self._opened:
             await asyncio.to_thread(self._log.erase, token)
         else:
             await asyncio.to_thread(erase, self._directory, token)

@@ -217,6 +217,7 @@ class Roster:
             k=profile.k,
             capacity=self.capacity(profile),
             dismissed=self._dismissed.get(profile.device, ()),
+            device=profile.device,
         )
         topic = f"{self._feed.prefix}f/{profile.device}".encode()
         live = Live(profile, seat, len(topic).to_bytes(2, "big") + topic)

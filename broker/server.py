@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from broker import ranking_state
 from broker.access.door import Door
 from broker.access.rules import Rules
 from broker.access.tls import server_context
@@ -18,7 +19,6 @@ from broker.service import Service
 from devices.profile import Profile
 from devices.registry import Registry
 from feedgen.engine import Engine
-from feedgen.ranking.value import Settings as RankingSettings
 from feedgen.store.base import PutDevice
 from feedgen.store.sqlite import SqliteStore
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from broker.config import Config
+    from feedgen.ranking.ranking import Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,13 @@ class Server:
             self.registry, self._outdated = load_registry(
                 config, loaded.devices, clean=loaded.clean
             )
+            ranking = self._ranking(loaded.key)
             engine = Engine(
                 landmark=time.time(),
-                settings=RankingSettings(
-                    tau=config.ranking.tau, offsets=config.ranking.priority_offsets
-                ),
+                settings=ranking_state.value_settings(config.ranking),
+                scoring=ranking,
+                repeats=None if ranking is None else ranking.settings.repeats,
+                record_decisions=config.ranking.decisions,
             )
             self.service = Service(
                 config=config,
@@ -81,6 +84,7 @@ class Server:
                 registry=self.registry,
                 engine=engine,
                 counters=self.counters,
+                ranking=ranking,
             )
             self.rules = Rules(
                 prefix=config.feed.prefix,
@@ -124,6 +128,14 @@ class Server:
             len(loaded.devices),
             "in order" if loaded.clean else "without warning: positions start new epochs",
         )
+
+    def _ranking(self, key: bytes) -> Ranking | None:
+        """The learned ranking with what it learned so far; None if another one was chosen."""
+        section, data = self.config.ranking, self.config.data
+        if section.model != "learned":
+            return None
+        settings = ranking_state.ranking_settings(section, key)
+        return ranking_state.load(settings, data, self.counters, time.time())
 
     async def stop(self) -> None:
         """Closes the ports and keeps every position."""

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from broker.decisions import DIRECTORY, Decisions
+from broker.explanations import explained
+from broker.learning import LearningLoop
 from broker.positions import Positions
 from broker.profiles import Profiles
 from broker.roster import Roster
@@ -38,9 +41,12 @@ if TYPE_CHECKING:
     from broker.lane.listener import Lane
     from broker.lane.session import Session
     from broker.roster import Live, Shelf
+    from devices.frames import Event
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine
+    from feedgen.ranking.explain import Explanation
+    from feedgen.ranking.ranking import Ranking
     from feedgen.store.base import Loaded, Store
 
 logger = logging.getLogger(__name__)
@@ -51,6 +57,12 @@ _SLICE = 0.008
 _BATCH = 500
 """Items that one turn of work gives to the engine."""
 
+_COUNTED = {Kind.SHOWN: "shown", Kind.OPENED: "opened", Kind.DISMISSED: "dismissed"}
+"""What popularity is made of."""
+
+_STEP, _LEARNED_STEP = 16_384, 4_096
+"""What one step of the engine may take, in rows; a row whose items are scored costs some times more."""
+
 _TIMER = 0.25
 _WATCH = 1.0
 
@@ -59,7 +71,8 @@ class Service:
     """Joins the engine, the ledgers, the store and the connections of one server.
 
     It is what the lane knows as `Feed` and `Host`. Subscriptions and positions are `positions`, rows
-    are `roster`, the last step to the sockets is `sending`, profiles on their way to disk `profiles`.
+    are `roster`, the last step to the sockets is `sending`, profiles on their way to disk `profiles`,
+    and what is learned from feedback is `learning`.
 
     Args:
         config: The server's settings.
@@ -68,6 +81,7 @@ class Service:
         registry: Devices, filled from the store.
         engine: An empty engine; the live items are published to it here.
         counters: What happens is counted here.
+        ranking: The engine's scoring, if it has one.
         clock: Unix seconds; a clock that goes back is held still.
     """
 
@@ -80,6 +94,7 @@ class Service:
         registry: Registry,
         engine: Engine,
         counters: Counters,
+        ranking: Ranking | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
@@ -120,6 +135,24 @@ class Service:
             wake=self._schedule,
             bar=self._dismiss,
         )
+        self.decisions = Decisions(
+            config.data / DIRECTORY,
+            config.ranking.decisions_max_bytes,
+            wanted=ranking is not None and config.ranking.decisions,
+        )
+        self._step = _STEP if ranking is None else _LEARNED_STEP
+        self.learning: LearningLoop | None = None
+        if ranking is not None:
+            self.learning = LearningLoop(
+                ranking=ranking,
+                engine=engine,
+                roster=self.roster,
+                decisions=self.decisions,
+                counters=counters,
+                data=config.data,
+                live_items=lambda: [record.n for record in self.catalog],
+                wake=self._schedule,
+            )
         self._publish_records(loaded.records)
 
     # ---- Life
@@ -127,6 +160,7 @@ class Service:
     def join(self, lane: Lane) -> None:
         """The lane that carries this service's connections; starts the timer."""
         self.lane = lane
+        self.decisions.open()
         self._expire()
         self._timer = self._loop.call_later(_TIMER, self._on_timer)
         self._schedule()
@@ -153,13 +187,22 @@ class Service:
             if profile.session is not None:
                 self.profiles.save(profile)
         self.profiles.flush()
+        if self.learning is not None:
+            await self.learning.stop()
+        await self.decisions.close()
         await self.store.close(clean=True)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for a turn of work or for the store."""
         waiting = self._scheduled or self._durable or self.profiles.waiting or self.sending.waiting
-        return not (waiting or self.positions.waiting or self.engine.busy or self.store.pending)
+        busy = self.positions.waiting or self.engine.busy or self._ranks or self.store.pending
+        return not (waiting or busy)
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether items wait to be ranked by what was learned."""
+        return self.learning is not None and self.learning.waiting
 
     def now(self) -> float:
         """Unix seconds; never less than before."""
@@ -231,6 +274,8 @@ class Service:
                 self.sending.forms.end(record.n)
             else:
                 self.sending.forms.add(tag, record)
+        if self.learning is not None:
+            self.learning.prepare(records)
         self.engine.publish(records, tags)
 
     # ---- Work: engine to frames
@@ -253,11 +298,15 @@ class Service:
             del self._durable[:_BATCH]
         now = self.now()
         while self.engine.busy and self._loop.time() < until:
-            for change in self.engine.step(now):
+            for change in self.engine.step(now, self._step):
                 self.sending.push(change.shelf, change.rows)
         if self.positions.waiting:
             self.positions.settle_all()
-        if self._durable or self.engine.busy or self.positions.waiting:
+        if self.learning is not None:
+            self.learning.note_decisions()
+            while self.learning.waiting and self._loop.time() < until:
+                self.learning.work()
+        if self._durable or self.engine.busy or self.positions.waiting or self._ranks:
             self._schedule()
         else:
             self.sending.forms.forget_ended()
@@ -351,20 +400,24 @@ class Service:
         """What people did with items; each counts once, and only if it was sent here."""
         ledger, row = self.roster.ledger(live), live.seat.row
         for event in feedback.events:
-            counted = ledger.count_feedback(row, event.n, event.kind)
+            counted = ledger.count_feedback(row, event.n, event.kind, event.value or 0)
             if counted is None:
                 self.counters.dropped["feedback_unknown_item"] += 1
             elif not counted:
                 self.counters.dropped["feedback_repeated"] += 1
-            elif event.kind is Kind.SHOWN:
-                self.engine.feedback(event.n, shown=1)
-            elif event.kind is Kind.OPENED:
-                self.engine.feedback(event.n, opened=1)
-            elif event.kind is Kind.DISMISSED:
-                self.engine.feedback(event.n, dismissed=1)
-                self._dismiss(live, event.n)
+            else:
+                self._rank_by(live, event)
+                if event.kind is Kind.DISMISSED:
+                    self._dismiss(live, event.n)
         if self.engine.busy:
             self._schedule()
+
+    def _rank_by(self, live: Live, event: Event) -> None:
+        """What somebody did with an item, for the ranking that there is."""
+        if self.learning is not None:
+            self.learning.heard(live, event, self.now())
+        elif self.config.ranking.model != "newest" and event.kind in _COUNTED:
+            self.engine.feedback(event.n, **{_COUNTED[event.kind]: 1})
 
     def _dismiss(self, live: Live, n: int) -> None:
         """An item never returns to this device's window."""
@@ -408,14 +461,23 @@ class Service:
         await self.changed(profile)
 
     async def removed(self, profile: Profile) -> None:
-        """Forgets a device: its connections and sessions, its row, its dismissals."""
-        self.lane.forget(profile.device, "device_removed", keep_will=False)
-        live = self.roster.get(profile.device)
+        """Forgets a device: its connections and sessions, its row, its dismissals, its decisions.
+
+        Raises:
+            StoreError: Its decisions are still in the log; all else is gone.
+        """
+        device = profile.device
+        self.lane.forget(device, "device_removed", keep_will=False)
+        live = self.roster.get(device)
         if live is not None:
             self.roster.unseat(live)
-        self.roster.forget_device(profile.device)
-        self.profiles.drop(profile.device)
-        await self._saved(profile)
+        self.roster.forget_device(device)
+        try:
+            # Before the profile, so that a device that is gone has no decisions, whenever we are killed.
+            await (self.learning or self.decisions).erase(device, self.now())
+        finally:
+            self.profiles.drop(device)
+            await self._saved(profile)
 
     async def _saved(self, profile: Profile) -> None:
         durable = asyncio.Event()
@@ -454,6 +516,33 @@ class Service:
             "window": self.window(device),
         }
 
+    def explain(self, device: str) -> dict[str, Any] | None:
+        """Why a device's feed is as it is, item by item; None if it has no row.
+
+        Parts of keys are seconds: an item with +3600 ranks as if published an hour later.
+        """
+        live = self.roster.get(device)
+        if live is None:
+            return None
+        placed = self.engine.placements(live.seat)
+        records = [record for each in placed if (record := self.engine.item(each.n)) is not None]
+        capacity = self.roster.capacity(live.profile)
+        thoughts: dict[int, Explanation] = {}
+        if self.learning is not None:
+            found = self.learning.ranking.explain(*live.seat, records, self.now())
+            thoughts = {each.n: each for each in found}
+        told = {record.n: (record.item.channel, _shown(record, capacity)) for record in records}
+        return {
+            "device": device,
+            **self._ranking(),
+            "held_out": any(each.held_out for each in thoughts.values()),
+            "items": [
+                explained(each, *told[each.n], thoughts.get(each.n))
+                for each in placed
+                if each.n in told
+            ],
+        }
+
     def status(self) -> dict[str, Any]:
         """The server in a few numbers, and all counts."""
         return {
@@ -467,8 +556,24 @@ class Service:
             "items": len(self.catalog),
             "store": {"up": self.store.up, "pending": self.store.pending},
             "engine": dict(self.engine.counters),
-            "counters": self.counters.as_dict(),
+            "ranking": self._ranking(),
+            "counters": self._counts(),
         }
+
+    def _ranking(self) -> dict[str, Any]:
+        """What ranks, in a few words; `ranking_status` has all of it."""
+        if self.learning is None:
+            return {"model": self.config.ranking.model}
+        ranking = self.learning.ranking
+        return {"model": "learned", "rung": ranking.rung.name.lower(), "version": ranking.version}
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        counts = self.counters.as_dict()
+        if self.learning is not None:
+            counts["dropped"] |= {
+                why: count for why, count in self.learning.dropped.items() if count
+            }
+        return counts
 
     # ---- The timer
 
@@ -493,6 +598,8 @@ class Service:
             ns = tuple(record.n for record in over)
             self.store.submit((DropItems(ns),)).add_done_callback(_failed)
             self.roster.forget_items(ns)
+            if self.learning is not None:
+                self.learning.forget_items(ns)
         if self.engine.busy:
             self._schedule()
 
@@ -504,6 +611,10 @@ class Service:
         for shelf in self.roster.shelves:
             self._watch_acknowledgements(shelf, now)
             self.positions.renew_epochs(shelf)
+        if self.learning is not None:
+            self.learning.turn(self.now())
+            if self.engine.busy:
+                self._schedule()
 
     def _pack(self, live: Live) -> None:
         """Keeps a device's position, and when it was last here."""

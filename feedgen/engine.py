@@ -18,6 +18,7 @@ from feedgen.collapse import Contest, settle
 from feedgen.decision_notes import DecisionNotes
 from feedgen.jobs import BACKGROUND, URGENT, Job, Offer, Queue, Settle, Withdraw
 from feedgen.offers import offer, offer_together, withdraw
+from feedgen.placement import Placement, placements
 from feedgen.ranking.diversity import diversify
 from feedgen.ranking.scoring import GROUPS
 from feedgen.ranking.value import TICKS_PER_SECOND, Settings
@@ -46,6 +47,8 @@ _SMALL = 2048
 _JOB_COST = 512
 """Work that a job costs besides its rows, in admissions; laid together, `_SHARED_COST`."""
 _SHARED_COST = 64
+_SCORED = 4
+"""How many times as much the work of small offers is with a ranking that learned."""
 _NORMAL = 2
 """Rank of what expires."""
 _MOST_NOTES = 1 << 18
@@ -537,7 +540,7 @@ class Engine:
 
     def _offer(self, job: Offer, budget: int) -> int:
         """Work on an offer, and on the small ones behind it; return the work done."""
-        work = job.work(self._state) + _SHARED_COST
+        work = self._work(job)
         if work > min(_SMALL, budget):
             return self._chunk(job, budget)
         together = [job]
@@ -547,7 +550,7 @@ class Engine:
                 break
             if not behind.started:
                 behind.start(self._state)
-            more = behind.work(self._state) + _SHARED_COST
+            more = self._work(behind)
             if more > _SMALL or work + more > budget:
                 break
             work += more
@@ -561,6 +564,11 @@ class Engine:
         for each in together:
             self._end(each)
         return work + _JOB_COST
+
+    def _work(self, job: Offer) -> int:
+        """Return the work of an offer that is laid together with others."""
+        work = job.work(self._state) + _SHARED_COST
+        return work if self._scoring is None else work * _SCORED
 
     def _chunk(self, job: Job, budget: int) -> int:
         """Work on one chunk of the first job; return the work done."""
@@ -653,11 +661,19 @@ class Engine:
 
     def window(self, seat: Seat) -> list[int]:
         """Return the numbers of the items that a device shows, best first."""
+        numbers: list[int] = self._state.columns.number[self._visible(seat)].tolist()
+        return numbers
+
+    def placements(self, seat: Seat) -> list[Placement]:
+        """Return how the items that a device shows came to their places, best first."""
+        return placements(self._state, seat.shelf, seat.row, self._visible(seat))
+
+    def _visible(self, seat: Seat) -> list[int]:
+        """Return the indices of the items that a device shows, best first."""
         windows = self._state.shelves[seat.shelf].windows
         visible = int(min(windows.visible[seat.row], windows.held[seat.row]))
-        ids = self._shown(seat.shelf, np.array([seat.row], np.int32))[0, :visible]
-        numbers: list[int] = self._state.columns.number[ids].tolist()
-        return numbers
+        ids: list[int] = self._shown(seat.shelf, np.array([seat.row], np.int32))[0].tolist()
+        return ids[:visible]
 
     def _shown(self, shelf: int, rows: Rows) -> Ids:
         """Return int32 [rows, size of the shelf]: the items that may be seen, best first.

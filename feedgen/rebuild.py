@@ -39,10 +39,11 @@ _BLOCK = 64
 _FIRST_DEPTH = 4
 """Windows' widths of candidates that are sorted at first."""
 _DEEPER = 8
-RETRIEVED = 256
+RETRIEVED = 128
 """Candidates that a row ranks by its own keys, at least, as far as there are as many."""
-_PAIRS = 2
-"""Pairs of row and candidate that are ranked at the work of one admission."""
+_PAIR_COST = 4
+"""Work of scoring one candidate for one row and ranking it, in admissions: features included, as
+few rows share what could be looked up once."""
 _REMEMBERED = 1024
 """Follow sets whose candidates are remembered while no item changes."""
 
@@ -69,7 +70,7 @@ def rebuild(state: State, number: int, budget: int) -> int:
     """
     shelf = state.shelves[number]
     cost = _ROW_COST * shelf.cost
-    ranked = 0 if state.scoring is None else retrieved(shelf.windows.width) // _PAIRS
+    ranked = 0 if state.scoring is None else retrieved(shelf.windows.width) * _PAIR_COST
     since, rows = shelf.pending_rows(max(1, budget // (cost + ranked)))
     if not rows.size:
         return 1
@@ -86,7 +87,7 @@ def rebuild(state: State, number: int, budget: int) -> int:
         if state.scoring is None:
             _rebuild_alike(state, number, group, follow_set)
         else:
-            work += _rebuild_personally(state, number, group, follow_set) // _PAIRS
+            work += _rebuild_personally(state, number, group, follow_set) * _PAIR_COST
         work += _SET_COST + cost * len(group)
         start = end
         if work >= budget:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from broker.admin import arguments
 from broker.control import ControlError
 from devices.registry import hash_secret, new_secret
+from feedgen.store.base import StoreError
 
 if TYPE_CHECKING:
     from broker.admin.arguments import Handler
@@ -28,7 +29,11 @@ class Keeper(Protocol):
         """
 
     async def removed(self, profile: Profile) -> None:
-        """The same for a profile that is in the registry no more, with all that is kept of it."""
+        """The same for a profile that is in the registry no more, with all that is kept of it.
+
+        Raises:
+            StoreError: What the ranking decided for it could not be taken out of the decision log.
+        """
 
 
 class Devices:
@@ -146,9 +151,15 @@ class Devices:
             "session",
             "dismissals",
             "feedback counts",
+            "decisions",
         ]
         self._registry.remove(profile.device)
-        await self._keeper.removed(profile)
+        try:
+            await self._keeper.removed(profile)
+        except StoreError as error:
+            raise ControlError(
+                f"{profile.device} is gone, but what was decided for it is still in the log: {error}"
+            ) from error
         return {"device": profile.device, "removed": removed}
 
     def _profile(self, args: dict[str, Any]) -> Profile:

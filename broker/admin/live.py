@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from broker.admin import arguments
+from broker.admin import arguments, ranking
 from broker.admin.devices import Devices
 from broker.admin.fleet import Fleet
 from broker.admin.users import Users
@@ -53,4 +53,10 @@ def handlers(server: Server, key: bytes) -> Mapping[str, Handler]:
             raise ControlError(f"'devices' must be a list of at most {_MAX_WINDOWS} ids")
         return {device: service.window(device) for device in asked}
 
-    return {**profiles, "device.show": show, "status": status, "windows": windows}
+    return {
+        **profiles,
+        "device.show": show,
+        "status": status,
+        "windows": windows,
+        **ranking.commands(server),
+    }

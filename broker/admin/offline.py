@@ -11,6 +11,7 @@ from feedgen.store.base import DropDevice, PutDevice
 from feedgen.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from broker.admin.arguments import Handler
@@ -78,14 +79,17 @@ class Offline:
         except BaseException:
             await self._store.close(clean=loaded.clean)
             raise
-        self._commands = commands(self.registry, loaded.key, _StoreKeeper(self._store))
+        self._commands = commands(
+            self.registry, loaded.key, _StoreKeeper(self._store, self._config.data)
+        )
 
 
 class _StoreKeeper:
     """Changes are stored, nothing is live."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, data: Path) -> None:
         self._store = store
+        self._data = data
 
     async def changed(self, profile: Profile) -> None:
         await self._store.submit((PutDevice(profile.device, profile.pack()),))
@@ -94,7 +98,14 @@ class _StoreKeeper:
         await self.changed(profile)
 
     async def removed(self, profile: Profile) -> None:
-        await self._store.submit((DropDevice(profile.device),))
+        from broker.decisions import DIRECTORY  # noqa: PLC0415 - numpy is slow to import
+        from feedgen.ranking.tokens import device_token  # noqa: PLC0415 - likewise
+        from feedgen.store.decision_log import erase  # noqa: PLC0415 - likewise
+
+        try:
+            erase(self._data / DIRECTORY, device_token(profile.device))
+        finally:
+            await self._store.submit((DropDevice(profile.device),))
 
 
 async def _awaited(command: Handler, args: dict[str, Any]) -> Any:

@@ -1,13 +1,13 @@
 """`fleetfeed status`: how a running server is, and what happened since it started."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from broker.commands import shell
-from broker.commands.shell import Code, Failure
+from broker.commands.asking import ask
+from broker.commands.ranking import RUNGS
 
 # The groups in the order in which a message passes them, losses last. They and the counts in them are
 # called as in the server: documentation and JSON use the same names.
@@ -17,7 +17,8 @@ _GROUPS = {
     "up": "from devices",
     "frames": "to devices",
     "topics": "all other topics",
-    "engine": "ranking",
+    "engine": "windows",
+    "ranking": "what it learned",
     "rejected": "refused items",
     "dropped": "not carried out",
     "closed": "by the server",
@@ -38,33 +39,12 @@ def status(
     as_json: shell.AsJson = False,
 ) -> None:
     """Show how the running server is: what it has now, and each count since its start that is not 0."""
-    result = _ask(data, config)
+    result = ask(data, config, "status")
     if as_json:
         shell.print_json(result)
         return
     _print_present(result)
     _print_counts({**result["counters"], "engine": result["engine"]})
-
-
-def _ask(data: Path | None, config: Path | None) -> dict[str, Any]:
-    from broker.control import (  # noqa: PLC0415 - asyncio is slow to import
-        SOCKET_NAME,
-        ControlClient,
-        ControlError,
-        NoServer,
-    )
-
-    directory = shell.configuration(config, data=data).data
-    try:
-        result: dict[str, Any] = ControlClient(directory / SOCKET_NAME).call("status")
-    except NoServer as error:
-        raise Failure(
-            f"no server runs on the data directory {directory}: start it, or give another with --data",
-            Code.UNREACHABLE,
-        ) from error
-    except ControlError as error:
-        raise Failure(str(error)) from error
-    return result
 
 
 def _print_present(result: Mapping[str, Any]) -> None:
@@ -86,6 +66,8 @@ def _print_present(result: Mapping[str, Any]) -> None:
     if store["pending"]:
         state.append(f", {_number(store['pending'])} changes waiting")
     table.add_row("store", state)
+    ranking = result["ranking"]
+    table.add_row("ranked by", RUNGS[ranking.get("rung", ranking["model"])])
     shell.console().print(table)
 
 

@@ -95,7 +95,7 @@ class Queue:
 
     def __iter__(self) -> Iterator[int]:
         place = self.first
-        for _ in range(self._length):
+        while place != NOWHERE:
             yield place
             place = self._following[place]
 
@@ -115,9 +115,3 @@ class Queue:
         self.first = self._following[place]
         self._length -= 1
         return place
-
-
-def _chain(following: array[int], place: int) -> Iterator[int]:
-    while place != NOWHERE:
-        yield place
-        place = following[place]

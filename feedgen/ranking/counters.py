@@ -84,6 +84,10 @@ class Counters:
         """Return the logits of smoothed rates less that of `rate`, in the shape of `places`."""
         return self._smoothed(self.shown[places], self.opened[places], rate, self._growth)
 
+    def seen(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how many impressions were counted, faded, in the shape of `places`."""
+        return np.asarray(self.shown[places] / self._growth)
+
     def _smoothed(
         self,
         shown: NDArray[np.float64],

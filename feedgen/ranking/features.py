@@ -290,16 +290,20 @@ def encode(impressions: Impressions, bits: int, blocks: Sequence[Block] = BLOCKS
 
 def layout(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Layout:
     """Return what is the same for all impressions with the same columns."""
-    return _layout(tuple((each.group, each.family) for each in features(impressions, blocks)))
+    names = tuple(tuple(column.name for column in impressions.of(kind)) for kind in _KINDS)
+    return _layout(names, tuple(blocks))
 
 
 @lru_cache(maxsize=64)
-def _layout(kinds: Sequence[tuple[Group, str | None]]) -> Layout:
-    groups = np.array([group for group, _ in kinds], np.intp)
-    counted = [place for place, (_, family) in enumerate(kinds) if family is not None]
+def _layout(names: tuple[tuple[str, ...], ...], blocks: tuple[Block, ...]) -> Layout:
+    nothing = np.zeros(1, np.uint64)
+    columns = [tuple(Column(name, nothing) for name in kind) for kind in names]
+    found = list(features(Impressions(*columns), blocks))  # type: ignore[arg-type] # one each, or any number
+    groups = np.array([feature.group for feature in found], np.intp)
+    families = [feature.family for feature in found]
     return Layout(
         groups,
         np.eye(GROUPS)[groups],
-        np.array(counted, np.intp),
-        tuple(family for _, family in kinds if family is not None),
+        np.array([place for place, name in enumerate(families) if name is not None], np.intp),
+        tuple(name for name in families if name is not None),
     )

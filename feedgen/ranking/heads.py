@@ -15,7 +15,7 @@ import numpy as np
 
 from feedgen.ranking.features import BLOCKS, SLIM, encode
 from feedgen.ranking.model import LogisticModel
-from feedgen.ranking.scorer import Head
+from feedgen.ranking.scorer import Head, lay_out
 from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import places
 from feedgen.ranking.value import TICKS_PER_SECOND
@@ -86,7 +86,7 @@ class Learners:
     def seen(self, device: Tokens) -> NDArray[np.float64]:
         """Return how many outcomes of each device were learned, by and large."""
         model = self.models[0]
-        return model.counters.shown[places(device, model.settings.bits)]
+        return model.counters.seen(places(device, model.settings.bits))
 
 
 class Served:
@@ -121,8 +121,9 @@ class Served:
 
     def each(self, impressions: Impressions) -> Valued:
         """Return what impressions are worth, each one its own."""
-        z, variance = self.heads[0].each(impressions, sampled=self.sampled)
-        others = [head.each(impressions, sampled=False)[0] for head in self.heads[1:]]
+        laid = lay_out(impressions, self.heads[0].tables.bits)
+        z, variance = self.heads[0].each(laid, sampled=self.sampled)
+        others = [head.each(laid, sampled=False)[0] for head in self.heads[1:]]
         return self._valued(z, variance, others)
 
     def parts(self, item: ItemTokens, people: People, now: float) -> tuple[Parts, ...]:
@@ -151,8 +152,9 @@ class Served:
         if variance is not None:
             # Of tau * ln(value) by the delta method, as value moves with p alone.
             sd = np.sqrt(variance, out=variance)
-            sd *= p
-            sd *= 1 - p
+            share = np.float32(opened.share)
+            learned = (p - np.float32((1 - opened.share) * opened.rate)) / share
+            sd *= share * learned * (1 - learned)
             sd /= value
             sd *= self._explore * self._tau * np.float32(worth.open / self._average)
             np.minimum(sd, self._tau * self._bound, out=sd)

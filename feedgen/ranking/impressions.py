@@ -25,8 +25,9 @@ NEVER = float("inf")
 NO_RANK = 255
 NO_REF = -1
 
-TOLD, OPENED, DISMISSED, QUEUED = 1, 2, 4, 8
-"""Flags: an outcome was given out; it said opened; it said dismissed; more was heard since."""
+TOLD, OPENED, DISMISSED, QUEUED, EARLY = 1, 2, 4, 8, 16
+"""Flags: an outcome was given out; it said opened; it said dismissed; more was heard since.
+`EARLY`: none was given out, but the next is, before the window ends."""
 
 _COLUMNS = {
     "device": "u8",
@@ -59,7 +60,7 @@ class Impressions:
         flags: see above.
         told_dwell: the dwell that the last outcome named.
         weight: that of the first outcome.
-        told_at: Unix seconds of the first outcome.
+        told_at: Unix seconds of the first outcome; before that, the time for which it is in line.
         next: the place that follows in the chain that this one is in, or `NOWHERE`. A place is in
             exactly one: those that wait, those that were told, or those that are free.
     """

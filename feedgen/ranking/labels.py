@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from feedgen.ranking.chains import NOWHERE, Queue, Wheel
 from feedgen.ranking.impressions import (
     DISMISSED,
+    EARLY,
     NO_RANK,
     NO_REF,
     OPENED,
@@ -58,7 +59,7 @@ __all__ = ["NO_REF", "Labelled", "Labels", "Settings"]
 _SLICES = 64
 """Impressions whose windows end in the same 1/64 of a window are told together."""
 _WORST_RANK = 127
-_VERSION = 1
+_VERSION = 2
 
 
 class Labels:
@@ -173,9 +174,7 @@ class Labels:
         """
         self._now = max(self._now, now)
         first = self._ended(most)
-        corrected = [place for place in self._changed if self._corrects(place)]
-        self._changed = []
-        rows = self._tell(np.array(first, np.int64), np.array(corrected, np.int64))
+        rows = self._tell(np.array(first, np.int64), self._corrected())
         for place in first:
             self._told.append(place)
         return Labelled(**rows, released=self._forget())
@@ -188,7 +187,8 @@ class Labels:
     def state(self) -> dict[str, Any]:
         """Return all that a restart needs, as integers, floats, bytes and maps of them.
 
-        The refs are part of it: the caller has to keep what they stand for.
+        The refs are part of it: the caller has to keep what they stand for. What was dropped is not:
+        a process counts its own.
         """
         return {
             "version": _VERSION,
@@ -199,7 +199,10 @@ class Labels:
 
     @classmethod
     def restored(cls, settings: Settings, state: Mapping[str, Any]) -> Self:
-        """Return labels that go on where `state` was taken; the settings may be others.
+        """Return labels that go on where `state` was taken, as if nothing had happened.
+
+        The settings may be others: then labels are what the new ones say, and outcomes that wait
+        are told when the old ones said.
 
         Raises:
             ValueError: this is no such state, or one of another version.
@@ -213,17 +216,24 @@ class Labels:
             labels._now = float(state["now"])
             labels._table.restore(state["impressions"])
             labels.limits.restore(state["limits"])
+            labels._line_up()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"state of labels is damaged, begin anew: {error}") from error
-        for place in range(len(labels._table)):
-            flags = labels._table.flags[place]
-            if flags & TOLD:
-                labels._told.append(place)
-            else:
-                labels._wait(place)
-            if flags & QUEUED:
-                labels._changed.append(place)
         return labels
+
+    def _line_up(self) -> None:
+        """Put each place of a restored table where its flags say that it was."""
+        table = self._table
+        for place in range(len(table)):
+            flags = table.flags[place]
+            if flags & TOLD:
+                self._told.append(place)
+            elif flags & EARLY:
+                self._early.append(place)
+            else:
+                self._waiting.put(place, table.told_at[place])
+            if flags & QUEUED:
+                self._changed.append(place)
 
     # ---- Events
 
@@ -275,6 +285,16 @@ class Labels:
         )
 
     # ---- Outcomes
+
+    def _corrected(self) -> Places:
+        """Return the changed whose corrections are told, and begin to note changes anew."""
+        table, places = self._table, np.array(self._changed, np.int64)
+        # If a device's rate does not allow all, which ones must depend neither on the order of
+        # events nor on places, which a restart changes: those told first are forgotten first.
+        keys = [table.column(name, places) for name in ("n", "device", "told_at")]
+        corrected = [place for place in places[np.lexsort(keys)].tolist() if self._corrects(place)]
+        self._changed = []
+        return np.array(corrected, np.int64)
 
     def _corrects(self, place: int) -> bool:
         """Whether a changed label is told: if it still differs, and the device's rate allows it."""
@@ -336,7 +356,9 @@ class Labels:
             return True
         if len(self._early) >= self._settings.max_pending:
             return False
-        self._early.append(self._waiting.pop_first())
+        place = self._waiting.pop_first()
+        self._table.flags[place] |= EARLY
+        self._early.append(place)
         self.dropped["closed_early"] += 1
         return True
 
@@ -348,8 +370,10 @@ class Labels:
         return places + self._waiting.pop_passed(self._now, left)
 
     def _wait(self, place: int) -> None:
-        end = self._table.begun[place] + self._settings.window
-        self._waiting.put(place, max(end, self._now))
+        # Kept, as neither its beginning nor the time need still be the same when labels are restored.
+        due = max(self._table.begun[place] + self._settings.window, self._now)
+        self._table.told_at[place] = due
+        self._waiting.put(place, due)
 
     def _forget(self) -> NDArray[np.int64]:
         """Forget told impressions past their time or too many; return their refs."""
@@ -368,5 +392,5 @@ class Labels:
         return np.asarray(released[released != NO_REF])
 
     def _all_places(self) -> Places:
-        """Return the places of all impressions, those that were told last and in their order."""
+        """Return the places of all impressions, each kind in its order: early, waiting, told."""
         return np.array([*self._early, *self._waiting, *self._told], np.int64)

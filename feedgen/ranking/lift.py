@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GROUPS = 64
 """Groups of devices, by their token."""
-_QUANTILE = 1.96
+_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Lift:
         ranked_rate: openings per impression.
         held_out_rate: likewise.
         lift: ranked rate over the other, less 1; None while there is too little to tell.
-        low: lower end of its 95 % interval.
+        low: lower end of its 95 % interval; None as well while one group of devices is all there is.
         high: upper end.
     """
 
@@ -88,26 +88,36 @@ class LiftMeter:
         lift = low = high = None
         if (opened >= self._least).all():
             ratio = float(rates[0] / rates[1])
-            # In logarithms, where the interval of a ratio is symmetric.
-            spread = np.sqrt(sum(self._variance(side) for side in (0, 1)))
             lift = ratio - 1
-            low = ratio * float(np.exp(-_QUANTILE * spread)) - 1
-            high = ratio * float(np.exp(_QUANTILE * spread)) - 1
+            width = self._width()
+            if width is not None:
+                # In logarithms, where the interval of a ratio is symmetric.
+                low, high = (ratio * float(np.exp(sign * width)) - 1 for sign in (-1, 1))
         return Lift(
             float(shown[0]), float(shown[1]), float(rates[0]), float(rates[1]), lift, low, high
         )
 
-    def _variance(self, side: int) -> float:
-        """Return the jackknife variance of the logarithm of one side's rate."""
+    def _width(self) -> float | None:
+        """Return half the width of the interval of the lift's logarithm; None if it cannot be told."""
+        variances, counts = np.transpose([self._variance(side) for side in (0, 1)])
+        if counts.min() < 2:
+            return None
+        variance = variances.sum()
+        # Welch and Satterthwaite: few groups on one side tell less of their own spread.
+        freedom = variance**2 / max(float((variances**2 / (counts - 1)).sum()), 1e-300)
+        return student(max(freedom, 1.0)) * float(np.sqrt(variance))
+
+    def _variance(self, side: int) -> tuple[float, int]:
+        """Return the jackknife variance of the logarithm of one side's rate, and of how many groups."""
         shown, opened = self._sums[side]
         used = shown > 0
         count = int(used.sum())
         if count < 2:
-            return float("inf")
+            return 0.0, count
         without_shown = shown.sum() - shown[used]
         without_opened = np.maximum(opened.sum() - opened[used], 0.5)
         logs = np.log(without_opened / np.maximum(without_shown, 1e-12))
-        return float((count - 1) / count * ((logs - logs.mean()) ** 2).sum())
+        return float((count - 1) / count * ((logs - logs.mean()) ** 2).sum()), count
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes."""
@@ -117,3 +127,17 @@ class LiftMeter:
         """Go on from `state`."""
         self._sums = np.array(state["sums"]).reshape(2, 2, GROUPS)
         self._now = state["now"]
+
+
+def student(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t, by its series around the normal's.
+
+    Within 1 % from 3 degrees of freedom on, too small by a quarter at 1 (Abramowitz & Stegun, 26.7.5).
+    """
+    z = _QUANTILE
+    return float(
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )

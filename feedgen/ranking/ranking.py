@@ -77,6 +77,7 @@ class Ranking(Serving):
         self._now = max(now, self._now)
         turn = Turn()
         self.learning.take_in(now, turn)
+        self._corrections.clear()
         self._learned += turn.learned
         if now >= self._balance_at:
             self._balance_at = now + _BALANCE_EVERY

@@ -18,12 +18,13 @@ from feedgen.ranking.features import (
     Column,
     Feature,
     Impressions,
+    Layout,
     features,
     layout,
     stacked,
 )
 from feedgen.ranking.rows import local_hour
-from feedgen.ranking.tokens import mixed, paired, token
+from feedgen.ranking.tokens import mixed, paired, places, token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +171,27 @@ class Before(NamedTuple):
     codes: tuple[NDArray[np.uint16], ...]
 
 
+class Laid(NamedTuple):
+    """Impressions as places in tables, for all heads.
+
+    Attributes:
+        at: int64 [features, n].
+        absent: bool [features, n], where an impression lacks a field; None if none lacks any.
+        layout: of the features.
+    """
+
+    at: NDArray[np.int64]
+    absent: NDArray[np.bool_] | None
+    layout: Layout
+
+
+def lay_out(impressions: Impressions, bits: int) -> Laid:
+    """Return impressions as places in tables of 2^bits entries."""
+    tokens = stacked(impressions)
+    absent = None if tokens.all() else tokens == 0
+    return Laid(places(tokens, bits), absent, layout(impressions))
+
+
 class Head:
     """One head's tables, and what items come to under them.
 
@@ -178,27 +200,41 @@ class Head:
         blocks: its features.
     """
 
-    __slots__ = ("_layouts", "blocks", "tables")
+    __slots__ = ("_own", "blocks", "tables")
 
     def __init__(self, tables: Tables, blocks: Sequence[Block] = BLOCKS) -> None:
         self.tables = tables
         self.blocks = blocks
-        self._layouts: dict[int, tuple[NDArray[np.intp], Floats]] = {}
+        self._own: dict[int, tuple[Layout, NDArray[np.intp], NDArray[np.intp], Floats]] = {}
 
     # ---- Few impressions
 
-    def each(self, impressions: Impressions, *, sampled: bool) -> tuple[Floats, Floats | None]:
-        """Return the logits of impressions, and their variances if wanted."""
-        known = layout(impressions, self.blocks)
-        held = self._layouts.get(id(known))
-        if held is None:
-            families: list[str | None] = [None] * len(known.groups)
-            for place, family in zip(known.counted.tolist(), known.families, strict=True):
-                families[place] = family
-            held = self._layouts[id(known)] = known.groups, self.tables.slopes_of(families)
-        z, variance = self.tables.add(stacked(impressions, self.blocks), *held, sampled=sampled)
+    def each(self, laid: Laid, *, sampled: bool) -> tuple[Floats, Floats | None]:
+        """Return the logits of impressions, and their variances if wanted.
+
+        Args:
+            laid: all features of the impressions; those of other blocks are left out.
+            sampled: whether the variances are wanted.
+        """
+        own = self._own.get(id(laid.layout))
+        if own is None:
+            own = self._own[id(laid.layout)] = self._own_of(laid)
+        _, which, groups, slopes = own  # the layout, held so that its id stays its own
+        at, absent = laid.at, laid.absent
+        if len(which) < len(at):
+            at, absent = at[which], None if absent is None else absent[which]
+        z, variance = self.tables.add_at(at, absent, groups, slopes, sampled=sampled)
         z += np.float32(self.tables.offset)
         return z, variance
+
+    def _own_of(self, laid: Laid) -> tuple[Layout, NDArray[np.intp], NDArray[np.intp], Floats]:
+        known = laid.layout
+        families: list[str | None] = [None] * len(known.groups)
+        for place, family in zip(known.counted.tolist(), known.families, strict=True):
+            families[place] = family
+        slopes = self.tables.slopes_of(families)
+        which = np.flatnonzero(np.isin(known.groups, [block.group for block in self.blocks]))
+        return known, which, known.groups[which], slopes[which]
 
     # ---- One item before many devices
 
@@ -263,13 +299,13 @@ class Head:
                     variance += sums[1][codes]
         for start in range(0, len(z), _BLOCK):
             block = slice(start, start + _BLOCK)
-            more, spread = self._own(parts, before, block, sampled=sampled)
+            more, spread = self._devices(parts, before, block, sampled=sampled)
             z[block] += more
             if variance is not None and spread is not None:
                 variance[block] += spread
         return z, variance
 
-    def _own(
+    def _devices(
         self, parts: Parts, before: Before, block: slice, *, sampled: bool
     ) -> tuple[Floats, Floats | None]:
         """Return what the features of the devices themselves add."""

@@ -46,12 +46,14 @@ class Scoring(Protocol):
     Attributes:
         bound: ticks; no personal part is beyond ± this, a sampled one neither.
         version: of the model, as the decision log names it.
-        rung: of the ladder, as the decision log names it.
     """
 
     bound: int
     version: int
-    rung: int
+
+    @property
+    def rung(self) -> int:
+        """The rung of the ladder that serves, as the decision log names it."""
 
     def seat(self, shelf: int, row: int, device: str, attrs: Mapping[str, Value]) -> None:
         """Note who is in a row."""

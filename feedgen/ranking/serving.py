@@ -82,6 +82,7 @@ class Serving:
         self.bound = int(self._tau * log(settings.bound))
         self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
         self._terms: dict[int, int] = {}
+        self._corrections: dict[tuple[int, int], int] = {}  # as of the last turn
         self._parts: dict[int, tuple[Parts, ...]] = {}
         self._parts_of_state = (0, 0)
         self._now = 0.0
@@ -172,9 +173,14 @@ class Serving:
     def correction(self, record: Record) -> int:
         """Return the ticks that balance exposure."""
         known = self.items.of(record)
-        by_publisher = self.publishers.correction(np.array([known.publisher]))[0]
-        by_channel = self.channels.correction(np.array([known.channel]))[0]
-        return round(self._tau * float(by_publisher + by_channel))
+        groups = known.publisher, known.channel
+        ticks = self._corrections.get(groups)
+        if ticks is None:
+            by_publisher = self.publishers.correction(np.array([known.publisher]))[0]
+            by_channel = self.channels.correction(np.array([known.channel]))[0]
+            ticks = round(self._tau * float(by_publisher + by_channel))
+            self._corrections[groups] = ticks
+        return ticks
 
     def forget(self, n: int) -> None:
         """Drop what is computed for an item that is over."""
@@ -185,6 +191,7 @@ class Serving:
         """Drop what is computed, as something else serves now."""
         self._terms.clear()
         self._parts.clear()
+        self._corrections.clear()
 
     # ---- Scores
 

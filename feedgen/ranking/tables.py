@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
+_AT_ONCE = 1 << 16
+"""Look-ups up to which all features are laid out together."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
     """One head as of one moment.
@@ -61,11 +65,9 @@ class Tables:
             weights=model.table.mean.astype(np.float32),
             precision=(model.table.precision + model.table.curvature).astype(np.float32),
             rates=model.counters.rates(every, model.rate.now).astype(np.float32),
-            trust=model.trust.mean.astype(np.float32),
+            trust=model.trust.astype(np.float32),
             prior=np.array(model.settings.precision, np.float32),
-            slopes={
-                name: float(model.slopes.mean[place]) for name, place in model.families.items()
-            },
+            slopes={name: float(model.slopes[place]) for name, place in model.families.items()},
             rate=model.rate.now,
             share=model.hedge.share,
         )
@@ -94,30 +96,69 @@ class Tables:
         Returns:
             float32 [n], and float32 [n] or None.
         """
-        z = np.zeros(tokens.shape[1], np.float32)
+        absent = None if tokens.all() else tokens == 0
+        at = places(tokens, self.bits)
+        return self.add_at(at, absent, groups, slopes, sampled=sampled)
+
+    def add_at(
+        self,
+        at: NDArray[np.int64],
+        absent: NDArray[np.bool_] | None,
+        groups: NDArray[np.intp],
+        slopes: Floats,
+        *,
+        sampled: bool,
+    ) -> tuple[Floats, Floats | None]:
+        """Do what `add` does, for places in the tables instead of tokens."""
+        if at.size <= _AT_ONCE:
+            return self._add_together(at, absent, groups, slopes, sampled=sampled)
+        z = np.zeros(at.shape[1], np.float32)
         variance = np.zeros(len(z), np.float32) if sampled else None
-        every = places(tokens, self.bits)
-        whole = bool(tokens.all())
         for place, group in enumerate(groups.tolist()):
-            at, trust = every[place], self.trust[group]
-            value = self.weights.take(at)
+            trust = self.trust[group]
+            value = self.weights.take(at[place])
             value *= trust
             if slopes[place]:
-                rate = self.rates.take(at)
+                rate = self.rates.take(at[place])
                 rate *= slopes[place]
                 value += rate
-            absent = None if whole else tokens[place] == 0
             if absent is not None:
-                value[absent] = 0
+                value[absent[place]] = 0
             z += value
             if variance is not None:
-                spread = self.precision.take(at)
+                spread = self.precision.take(at[place])
                 spread += self.prior[group]
                 np.divide(trust * trust, spread, out=spread)
                 if absent is not None:
-                    spread[absent] = 0
+                    spread[absent[place]] = 0
                 variance += spread
         return z, variance
+
+    def _add_together(
+        self,
+        at: NDArray[np.int64],
+        absent: NDArray[np.bool_] | None,
+        groups: NDArray[np.intp],
+        slopes: Floats,
+        *,
+        sampled: bool,
+    ) -> tuple[Floats, Floats | None]:
+        """Add all features at once: a call per feature costs more than a few impressions do."""
+        trust = self.trust[groups][:, None]
+        value = self.weights.take(at)
+        value *= trust
+        counted = np.flatnonzero(slopes)
+        value[counted] += self.rates.take(at[counted]) * slopes[counted, None]
+        if absent is not None:
+            value[absent] = 0
+        if not sampled:
+            return value.sum(axis=0), None
+        variance = self.precision.take(at)
+        variance += self.prior[groups][:, None]
+        np.divide(trust * trust, variance, out=variance)
+        if absent is not None:
+            variance[absent] = 0
+        return value.sum(axis=0), variance.sum(axis=0)
 
     def slopes_of(self, families: list[str | None]) -> Floats:
         """Return the slopes of families, 0 for none and for those never learned."""

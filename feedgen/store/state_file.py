@@ -160,10 +160,12 @@ def _array(code: int, data: bytes) -> Any:
     name, shape, raw = fields
     if not isinstance(name, str) or name[1:2] not in _KINDS:
         raise ValueError(f"an array of {name!r:.20}")
+    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise ValueError(f"an array of shape {shape!r:.20}")
     try:
         # Copied: an array on bytes cannot be written to.
         return np.frombuffer(raw, np.dtype(name)).reshape(shape).astype(np.dtype(name[1:]))
-    except TypeError as error:
+    except (TypeError, OverflowError, SyntaxError) as error:  # what numpy says to odd words
         raise ValueError(f"an array that is none: {error}") from error
 
 

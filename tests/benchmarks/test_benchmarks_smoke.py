@@ -164,3 +164,23 @@ def test_isolation_measures_the_healthy_beside_every_sickness() -> None:
     assert all(row["harm"] > 0 for kind, row in rows.items() if kind != "undisturbed")
     assert all(0 < row["p50_ms"] <= row["p99_ms"] <= row["worst_ms"] for row in rows.values())
     assert len(report["verdicts"]) == len(sick.Sick.KINDS)
+
+
+@pytest.mark.slow
+def test_the_ranking_is_measured_before_a_fleet_and_event_by_event() -> None:
+    report = run("ranking.py", "--quick")
+    figures = {row["what"]: row for row in report["rows"]}
+    for how in ("mean", "sampled"):
+        scored = figures[f"item before the fleet, {how}"]
+        admitted = figures[f"the same through the engine, admitted, {how}"]
+        assert scored["median"] < admitted["median"]
+    assert all(0 < row["min"] <= row["median"] <= row["max"] for row in figures.values())
+    assert [verdict["bound"] for verdict in report["verdicts"]] == [10, 25, 500_000, 0.3]
+
+
+@pytest.mark.slow
+def test_all_feedback_of_a_fleet_is_heard_and_learned() -> None:
+    report = run("feedback.py", "--quick")
+    taken, learned = report["rows"]
+    assert taken["µs_median"] < learned["µs_median"]
+    assert [verdict["bound"] for verdict in report["verdicts"]] == [50_000, 50_000]

@@ -373,7 +373,13 @@ class Served(Target):
         self.server: Server
 
     async def start(self) -> Self:
-        settings = {"bind": "127.0.0.1:0", "loop": "asyncio", "open": True, **self._settings}
+        settings = {
+            "bind": "127.0.0.1:0",
+            "loop": "asyncio",
+            "open": True,
+            "ranking.model": "popularity",
+            **self._settings,
+        }
         config = load(None, {}, {**settings, "data": str(self.data)})
         if self._amqtt:
             plugins = {"broker.plugin.FeedPlugin": {"embedded": config}}
@@ -435,6 +441,7 @@ class ServerProcess(Target):
         self.address = ("127.0.0.1", 0)
         self.ready = ""  # the line that it prints when it listens
         self._opened = opened
+        settings = {"ranking__model": "popularity", **settings}
         self._environment = CLEAN_ENVIRONMENT | {
             f"FLEETFEED_{name.replace('.', '__').upper()}": value
             if isinstance(value, str)

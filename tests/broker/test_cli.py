@@ -993,6 +993,7 @@ async def reporting(tmp_path, fleetfeed):
         "items": 57,
         "store": {"up": True, "pending": 0},
         "engine": {"oversize": 3, "rebuilt": 0},
+        "ranking": {"model": "learned", "rung": "snapshot", "version": 7},
         "counters": {
             "connections": {"connected": 7, "opened": 1_234_567, "taken_over": 0},
             "closed": {},
@@ -1025,11 +1026,12 @@ async def test_status_shows_what_there_is_and_what_happened_but_no_zeros(reporti
         "devices 10 204 known, 9 with a window, 8 subscribed",
         "items 57",
         "store up",
+        "ranked by the last good snapshot of the model",
         "",
         "Since its start:",
         "connections opened 1 234 567 of clients",
         "connected 7",
-        "engine oversize 3 ranking",
+        "engine oversize 3 windows",
         "dropped connect_refused_bad_credentials 20 not carried out",
         "publish_not_permitted 1",
         "future thing 4",
@@ -1039,7 +1041,7 @@ async def test_status_shows_what_there_is_and_what_happened_but_no_zeros(reporti
 async def test_status_fits_a_terminal_of_80_columns(reporting):
     reporting.report["counters"]["dropped"]["connect_refused_certificate_of_another"] = 99_999
     lines = (await reporting(env={"COLUMNS": "80"})).stdout.decode().splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 15
     assert any("connect_refused_certificate_of_another" in line for line in lines)
 
 

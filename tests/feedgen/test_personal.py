@@ -409,7 +409,7 @@ def test_a_row_ranks_the_best_that_retrieval_gave_it(where):
     seat = bench.seat(r=1)
     bench.run_dry()
     latest = sorted(seconds, key=seconds.__getitem__)[-retrieved(16) :]
-    assert len(latest) == 256
+    assert len(latest) == 128
     expected = sorted(latest, key=lambda n: -(bench.tastes.taste("d0", n) + 100 * seconds[n]))
     assert bench.engine.window(seat) == expected[:8]
     windows = bench.engine._state.shelves[0].windows
@@ -444,7 +444,7 @@ def test_retrieval_looks_deeper_for_a_row_that_may_show_little():
 def test_a_row_with_free_places_does_not_forget_that_something_was_left_out():
     bench = Bench(Tastes(1000))
     old = bench.publish(*[float(second) for second in range(200)])
-    bench.publish(*[1000.0 + second for second in range(243)], where=(("r", (1,)),))
+    bench.publish(*[1000.0 + second for second in range(115)], where=(("r", (1,)),))
     found = bench.publish(*[900.0 + second for second in range(13)])
     bench.run_dry()
     seat = bench.seat(r=0)
@@ -462,7 +462,7 @@ def test_a_row_with_free_places_does_not_forget_that_something_was_left_out():
 def test_a_new_item_finds_a_free_place_although_better_ones_by_their_shared_keys_were_left_out():
     bench = Bench(Tastes(1000))
     bench.publish(*[700.0 + second for second in range(200)])
-    bench.publish(*[1000.0 + second for second in range(243)], where=(("r", (1,)),))
+    bench.publish(*[1000.0 + second for second in range(115)], where=(("r", (1,)),))
     found = bench.publish(*[900.0 + second for second in range(13)])
     bench.tastes.told = {("d0", found[0]): -1000}
     bench.run_dry()

@@ -48,15 +48,22 @@ class Learned(Hooks):
         world: To be served.
         settings: Of the ranking.
         pinned: The rung that serves whatever happens; None leaves it to the ladder.
+        tau: Seconds after which an item is worth e times less; None: as in the settings.
     """
 
     def __init__(
-        self, world: World, settings: RankingSettings = PLAIN, pinned: Rung | None = None
+        self,
+        world: World,
+        settings: RankingSettings = PLAIN,
+        *,
+        pinned: Rung | None = None,
+        tau: float | None = None,
     ) -> None:
         self.ranking = Ranking(settings, shelves=1)
-        self.tau = settings.value.tau
+        self.tau = tau or settings.value.tau
         self.events: list[Event] = []
         self._ticks = settings.value.tau * TICKS_PER_SECOND
+        self._first = 0
         self._records: dict[int, Record] = {}
         self._drawn: Ticks | None = None
         self._everyone = np.arange(world.settings.people)
@@ -71,8 +78,10 @@ class Learned(Hooks):
 
     def scores(self, who: Ints, items: Items, now: float) -> Scores:
         ranking = self.ranking
-        self._turn(now)
+        self._now = now
+        self.events += ranking.turn(now).events
         records = self._published(items)
+        self._expire(items)
         ranking.prepare(records)
         terms = [ranking.term(record) for record in records]
         personal = self._drawn = ranking.table(records, terms, _SHELF, who, now)
@@ -100,9 +109,6 @@ class Learned(Hooks):
 
     # ---- What a server does between
 
-    def _turn(self, now: float) -> None:
-        self.events += self.ranking.turn(now).events
-
     def _published(self, items: Items) -> list[Record]:
         records = []
         for place, number in enumerate(items.number.tolist()):
@@ -112,6 +118,12 @@ class Learned(Hooks):
                 self._offer(record)
             records.append(record)
         return records
+
+    def _expire(self, items: Items) -> None:
+        """Let go of what is over: items come and go in the order of their numbers."""
+        first = int(items.number[0]) if len(items) else 0
+        self.ranking.forget_items(range(self._first + 1, first + 1))
+        self._first = first
 
     def _offer(self, record: Record) -> None:
         """Rank an item for everybody as it is published, as an engine does."""

@@ -106,6 +106,13 @@ def test_within_a_batch_counts_fade_as_they_do_between_batches():
     assert rate_of(table, 7) == pytest.approx(smoothed(0, 1))
 
 
+def test_what_was_seen_fades():
+    table = counters(half_life=10 * DAY)
+    learn(table, [3] * 8, [1] * 8)
+    learn(table, [7], [0], times=[20 * DAY])
+    assert table.seen(np.array([3, 7, 5])) == pytest.approx([2, 1, 0])
+
+
 @pytest.mark.parametrize("odd", [-1e9, -math.inf, math.inf, math.nan, 0.0])
 def test_a_clock_that_goes_back_or_is_no_number_is_held_still(odd):
     table = counters(half_life=10 * DAY)

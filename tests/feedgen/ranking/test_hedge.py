@@ -76,6 +76,16 @@ def test_any_split_into_batches_says_the_same(n, cuts, seed):
     assert other.lead == pytest.approx(one.lead, abs=1e-9)
 
 
+def test_an_outcome_counts_by_its_weight():
+    p, labels = np.array([0.5]), np.array([1.0])
+    leads = []
+    for weight in (0.0, 0.5, 1.0):
+        hedge = Hedge()
+        observe(hedge, p, labels, np.array([weight]))
+        leads.append(hedge.lead + 5)
+    assert leads == pytest.approx([0, 0.5 * np.log(5), np.log(5)])
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0, 1e-300])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_certainty_costs_much_but_never_everything(p, label):
