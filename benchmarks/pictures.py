@@ -16,7 +16,7 @@ import math
 from argparse import ArgumentParser
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from feedgen.evaluate import curves, event_ranker, plots, progressive
 from feedgen.evaluate.baselines import Newest, Popularity
 from feedgen.evaluate.bootstrap import RESAMPLES, Draws
+from tests.world.episodes import CHANGE, fairness
+from tests.world.episodes import drift as episode
+from tests.world.measures import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from feedgen.evaluate.events import Event
+    from tests.world.episodes import Series
 
     Floats = NDArray[np.float64]
 
@@ -84,48 +88,27 @@ def from_the_log(path: Path) -> dict[str, str]:
 # ---- Simulated people
 
 
-class Exposure(NamedTuple):
-    """Shares of publishers, float64 [publishers], each adding up to 1.
+def exposure(found: Series) -> str:
+    """Draw shares of exposure against shares of merit, without and with a correction.
 
-    Attributes:
-        merit: of what was eligible, in true chances to be opened.
-        plain: of impressions, without a correction.
-        balanced: of impressions, with it.
+    Args:
+        found: several of `tests.world.episodes.fairness`, one after the other.
     """
-
-    merit: Floats
-    plain: Floats
-    balanced: Floats
-
-
-class Episode(NamedTuple):
-    """A change of everybody's interests, as it went on.
-
-    Attributes:
-        hours: float64 [steps], since the beginning.
-        missed: by ranking, float64 [steps], the share of possible opens that was missed.
-        rung: int [steps], which served.
-        at: hours at which the change came.
-    """
-
-    hours: Floats
-    missed: dict[str, Floats]
-    rung: NDArray[np.int64]
-    at: float
-
-
-def exposure(found: Exposure) -> str:
-    """Draw shares of exposure against shares of merit, without and with a correction."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        high = 1.1 * 100 * float(max(each.max() for each in found))
+        merit, plain, balanced = (
+            100 * found[name] for name in ("merit", "exposure_uncorrected", "exposure_corrected")
+        )
+        high = 1.08 * max(float(each.max()) for each in (merit, plain, balanced))
         ends = np.array([0.0, high])
         axes.fill_between(
-            ends, _FAIR[0] * ends, _FAIR[1] * ends, color=plots.INK, alpha=0.07, linewidth=0
+            *(ends, _FAIR[0] * ends, _FAIR[1] * ends),
+            color=plots.INK,
+            alpha=0.07,
+            linewidth=0,
         )
         axes.plot(ends, ends, color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        merit, plain, balanced = (100 * each for each in found)
         axes.vlines(merit, plain, balanced, color=plots.FAINT, linewidth=1.6)
         axes.plot(merit, plain, "o", color=plots.SERIES[2], label="ranked by value alone")
         axes.plot(merit, balanced, "o", color=plots.SERIES[0], label="balanced")
@@ -141,23 +124,57 @@ def exposure(found: Exposure) -> str:
     return picture("exposure", (6.2, 4.8), draw)
 
 
-def drift(found: Episode) -> str:
-    """Draw what was missed before, in and after a change, and which rung served."""
+def drift(made: Sequence[Series]) -> str:
+    """Draw what was missed before, in and after a change, and which rung served, over some worlds.
+
+    Args:
+        made: each by `tests.world.episodes.drift`.
+    """
+    hours = made[0]["hours"]
+    rungs = np.stack([each["rung"] for each in made])
+    colours = (plots.SERIES[0], plots.SERIES[4], plots.SERIES[1], plots.SERIES[2])
 
     def draw(figure: Figure) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        for colour, (name, missed) in zip(plots.SERIES, found.missed.items(), strict=False):
-            upper.plot(found.hours, 100 * missed, color=colour, label=name)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(5, 3))
+        for colour, name, label in (
+            (plots.SERIES[1], "popularity", "popularity alone"),
+            (plots.SERIES[0], "missed", "as the ladder serves"),
+        ):
+            missed = _smooth(np.mean([each[name] for each in made], axis=0))
+            upper.plot(hours, 100 * missed, color=colour, label=label)
         upper.set(ylabel="possible opens missed, %")
-        lower.step(found.hours, found.rung, where="post", color=plots.SERIES[0])
-        lower.set_yticks(range(len(RUNGS)), RUNGS)
-        lower.set(xlabel="hours", ylim=(len(RUNGS) - 0.6, -0.4))
+        upper.legend(loc="upper right", ncols=2)
+        shares = [100 * np.mean(rungs == place, axis=0) for place in range(len(RUNGS))]
+        lower.stackplot(hours, shares, labels=RUNGS, colors=colours, step="post", alpha=0.85)
+        lower.set(xlabel="hours", ylabel="worlds served by, %", ylim=(0, 100))
+        lower.set_xlim(hours[0], hours[-1])
         for axes in (upper, lower):
-            axes.axvline(found.at, color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        handles, labels = upper.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+            axes.axvline(hours[CHANGE], color=plots.INK, linewidth=1.2, linestyle=(0, (4, 3)))
+        used = [place for place, share in enumerate(shares) if share.any()]
+        handles, labels = lower.get_legend_handles_labels()
+        figure.legend(
+            [handles[place] for place in used],
+            [labels[place] for place in used],
+            loc="outside lower center",
+            ncols=len(used),
+        )
 
-    return picture("drift", (6.2, 4.8), draw)
+    return picture("drift", (6.2, 5.2), draw)
+
+
+def _smooth(values: Floats) -> Floats:
+    """Return the means of each value and those before it, up to an hour's."""
+    return np.array([values[max(0, at - 5) : at + 1].mean() for at in range(len(values))])
+
+
+def from_people() -> dict[str, str]:
+    """Return the pictures of simulated people, by name."""
+    made = [fairness(seed) for seed in SEEDS[:3]]
+    every = {name: np.concatenate([each[name] for each in made]) for name in made[0]}
+    return {
+        "exposure": exposure(every),
+        "drift": drift([episode(seed) for seed in SEEDS]),
+    }
 
 
 # ---- Files
@@ -202,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args(arguments)
-    pictures: dict[str, str] = {}
+    pictures = from_people()
     if options.kuairand is not None:
         pictures |= from_the_log(options.kuairand)
     for name, svg in pictures.items():

@@ -1,4 +1,4 @@
-"""Why an item has its rank, in the form that `fleetfeed explain` shows."""
+"""Why a device's items have their ranks, in the form that `fleetfeed explain` shows."""
 
 from __future__ import annotations
 
@@ -7,29 +7,44 @@ from typing import TYPE_CHECKING, Any
 from feedgen.ranking.value import TICKS_PER_SECOND
 
 if TYPE_CHECKING:
+    from broker.roster import Live
+    from feedgen.engine import Engine
     from feedgen.placement import Placement
     from feedgen.ranking.explain import Explanation
+    from feedgen.ranking.ranking import Ranking
 
 
 def explained(
-    placed: Placement, channel: str, payload: str | bytes, thought: Explanation | None
-) -> dict[str, Any]:
-    """One item of a window, as JSON.
+    live: Live, engine: Engine, ranking: Ranking | None, now: float
+) -> list[dict[str, Any]]:
+    """The items of a device's window, best first, as JSON without their payloads.
 
     Args:
-        placed: how it came to its place.
-        channel: its channel.
-        payload: as the device is sent it.
-        thought: what a ranking that learned thinks of it, None without one.
+        live: the device.
+        engine: where its window is.
+        ranking: what learned, if anything did.
+        now: Unix seconds.
     """
+    placed = [
+        (each, record) for each in engine.placements(live.seat) if (record := engine.item(each.n))
+    ]
+    thoughts: list[Explanation | None] = [None] * len(placed)
+    if ranking is not None:
+        thoughts[:] = ranking.explain(*live.seat, [record for _, record in placed], now)
+    return [
+        {"channel": record.item.channel, **_explained(each, thought)}
+        for (each, record), thought in zip(placed, thoughts, strict=True)
+    ]
+
+
+def _explained(placed: Placement, thought: Explanation | None) -> dict[str, Any]:
+    """One item; parts of its key in seconds: with +3600 it ranks as if published an hour later."""
     correction = 0 if thought is None else thought.correction
     # What the key holds beyond what the ranking would add now without trying anything out. What was
     # learned since the item was keyed is in it too, until it is worth ranking the item anew.
     explored = placed.personal - thought.personal if thought is not None and thought.explored else 0
     return {
         "n": placed.n,
-        "channel": channel,
-        "payload": payload,
         "place": placed.place + 1,
         "place_by_key": placed.by_key + 1,
         "published": placed.published,
@@ -41,6 +56,7 @@ def explained(
             "device": _seconds(placed.personal - explored),
             "exploration": _seconds(explored),
         },
+        "held_out": thought is not None and thought.held_out,
         "probability": None if thought is None else thought.probability,
         "parts": [] if thought is None else [list(part) for part in thought.parts],
     }

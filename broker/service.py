@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine
-    from feedgen.ranking.explain import Explanation
     from feedgen.ranking.ranking import Ranking
     from feedgen.store.base import Loaded, Store
 
@@ -517,31 +516,18 @@ class Service:
         }
 
     def explain(self, device: str) -> dict[str, Any] | None:
-        """Why a device's feed is as it is, item by item; None if it has no row.
-
-        Parts of keys are seconds: an item with +3600 ranks as if published an hour later.
-        """
+        """Why a device's feed is as it is, item by item; None if it has no row."""
         live = self.roster.get(device)
         if live is None:
             return None
-        placed = self.engine.placements(live.seat)
-        records = [record for each in placed if (record := self.engine.item(each.n)) is not None]
+        ranking = None if self.learning is None else self.learning.ranking
+        items = explained(live, self.engine, ranking, self.now())
         capacity = self.roster.capacity(live.profile)
-        thoughts: dict[int, Explanation] = {}
-        if self.learning is not None:
-            found = self.learning.ranking.explain(*live.seat, records, self.now())
-            thoughts = {each.n: each for each in found}
-        told = {record.n: (record.item.channel, _shown(record, capacity)) for record in records}
-        return {
-            "device": device,
-            **self._ranking(),
-            "held_out": any(each.held_out for each in thoughts.values()),
-            "items": [
-                explained(each, *told[each.n], thoughts.get(each.n))
-                for each in placed
-                if each.n in told
-            ],
-        }
+        for item in items:
+            record = self.engine.item(item["n"])
+            item["payload"] = None if record is None else _shown(record, capacity)
+        held_out = any(item["held_out"] for item in items)
+        return {"device": device, **self._ranking(), "held_out": held_out, "items": items}
 
     def status(self) -> dict[str, Any]:
         """The server in a few numbers, and all counts."""

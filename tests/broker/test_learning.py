@@ -141,8 +141,16 @@ async def test_feedback_that_is_repeated_teaches_nothing(serve: Serve) -> None:
 async def test_a_device_that_opened_something_sees_soon_what_was_learned_from_it(
     serve: Serve,
 ) -> None:
-    served, _ = await taught(serve)
+    served, fleet = await taught(serve)
     await eventually(lambda: served.count("ranking", "refreshed") == len(FLEET))
+    await publish(served, "pleasant news")
+    device = fleet[0]
+    await see(served, device)
+    rebuilt = served.server.service.engine.counters["rebuilt"]
+    await device.tell(Feedback((Event(device.number("pleasant news"), Kind.OPENED),)))
+    await served.counted("ranking", "refreshed", len(FLEET) + 1)
+    await served.at_rest()
+    assert served.server.service.engine.counters["rebuilt"] == rebuilt + 1
 
 
 async def test_a_dismissed_item_is_learned_from_and_leaves_the_window(serve: Serve) -> None:
@@ -154,18 +162,22 @@ async def test_a_dismissed_item_is_learned_from_and_leaves_the_window(serve: Ser
     await eventually(lambda: worst.payload not in served.window(device.name))
 
 
-async def test_a_device_without_a_feed_and_an_item_that_is_over_are_no_trouble(
+async def test_feedback_on_an_item_that_is_over_is_taken_and_the_item_forgotten(
     serve: Serve,
 ) -> None:
     served = await serve(**LEARNED)
+    loop = served.server.service.learning
+    assert loop is not None
+    await served.command("ranking.pin", rung="live")
     device = await served.subscribed("kitchen")
     await served.publish(item("a", "soon over", ttl=1))
     await device.shows("soon over")
     n = device.number("soon over")
+    assert n in loop.ranking._terms
     await device.shows()
+    assert n not in loop.ranking._terms
     await device.tell(Feedback((Event(n, Kind.SHOWN), Event(n, Kind.DWELL, 30, 5))))
-    loop = served.server.service.learning
-    assert loop is not None
+    assert loop.ranking.learning.labels.pending == 1
     await eventually(lambda: loop.ranking.learning.labels.pending == 0)
 
 
@@ -271,6 +283,15 @@ async def test_a_killed_server_goes_on_with_the_model_that_it_saved(
     server.start()
     again = await status()
     assert (again["learned"], again["pinned"]) == (saved["learned"], "live")
+
+
+async def test_what_was_learned_is_saved_from_time_to_time(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.learning.SAVE_EVERY", 0.1)
+    served = await serve(**LEARNED)
+    await eventually(lambda: served.count("ranking", "saved") > 1)
+    assert (served.data / FILE).exists()
 
 
 async def test_a_damaged_state_is_set_aside_and_the_ranking_begins_anew(

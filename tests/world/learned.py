@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - a policy is told more than this one needs
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,13 @@ from feedgen.ranking.rungs import Event, Rung
 from feedgen.ranking.scoring import Scores as Ticks
 from feedgen.ranking.settings import RankingSettings
 from feedgen.ranking.value import TICKS_PER_SECOND
+from feedgen.windows import EMPTY, Held
+from simulator.people import best
 from tests.world.loop import Hooks, Scores, Shown, World
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from simulator.draws import Floats, Ints
     from simulator.offerings import Items
 
@@ -66,6 +71,9 @@ class Learned(Hooks):
         self._first = 0
         self._records: dict[int, Record] = {}
         self._drawn: Ticks | None = None
+        self._fresh = np.empty((0, 0), np.bool_)
+        self._balanced = settings.publishers is not OFF or settings.channels is not OFF
+        self._k = world.settings.k
         self._everyone = np.arange(world.settings.people)
         for person in range(world.settings.people):
             known = world.people.fields(person)
@@ -78,7 +86,6 @@ class Learned(Hooks):
 
     def scores(self, who: Ints, items: Items, now: float) -> Scores:
         ranking = self.ranking
-        self._now = now
         self.events += ranking.turn(now).events
         records = self._published(items)
         self._expire(items)
@@ -99,10 +106,18 @@ class Learned(Hooks):
     # ---- As hooks
 
     def explore(self, scores: Scores, who: Ints, items: Items, now: float) -> Floats:
-        if self._drawn is None or self._drawn.sd is None:
-            return scores.mean
-        drawn = explore.sampled(self._drawn, self.ranking.bound)
-        return scores.mean + (drawn - self._drawn.mean) / self._ticks
+        values = scores.mean
+        if self._drawn is not None and self._drawn.sd is not None:
+            drawn = explore.sampled(self._drawn, self.ranking.bound)
+            values = values + (drawn - self._drawn.mean) / self._ticks
+        if self._balanced:
+            self._compare(values, who, items, now)
+        return values
+
+    def offered(
+        self, who: Ints, items: Items, scores: Scores, fresh: NDArray[np.bool_], now: float
+    ) -> None:
+        self._fresh = fresh
 
     def shown(self, shown: Shown) -> None:
         self._report("shown", shown, np.arange(len(shown.who)), shown.rank)
@@ -115,7 +130,8 @@ class Learned(Hooks):
             record = self._records.get(number)
             if record is None:
                 record = self._records[number] = _record(items, place)
-                self._offer(record)
+                if self._balanced:
+                    self._offer(record)
             records.append(record)
         return records
 
@@ -128,8 +144,23 @@ class Learned(Hooks):
     def _offer(self, record: Record) -> None:
         """Rank an item for everybody as it is published, as an engine does."""
         ranking, now = self.ranking, record.published_ms / 1000
-        ranking.prepare([record])
         ranking.scores(record, ranking.term(record), _SHELF, self._everyone, now)
+
+    def _compare(self, values: Floats, who: Ints, items: Items, now: float) -> None:
+        """Let the ranking see windows and as many places below them, to know what its corrections cost."""
+        keys = np.where(self._fresh, values - (now - items.published) / self.tau, -inf)
+        places = best(keys, 2 * self._k)
+        keys = np.take_along_axis(keys, places, axis=1)
+        there = keys > -inf
+        held = Held(
+            np.where(there, items.number[places] + 1, 0),
+            np.where(there, np.rint(np.where(there, keys, 0.0) * self._ticks), EMPTY).astype(
+                np.int32
+            ),
+            np.full(len(who), self._k, np.uint8),
+        )
+        records = [self._records[number] for number in items.number.tolist()]
+        self.ranking.compare(held, {each.n: each for each in records}, _SHELF, who, now)
 
     def _report(self, kind: str, shown: Shown, which: Ints, value: Floats | Ints | float) -> None:
         values = np.broadcast_to(value, len(shown.who))

@@ -138,10 +138,21 @@ def test_uncertainty_grows_with_how_much_is_explored():
 
 
 def test_uncertainty_falls_as_more_is_learned():
-    little, impressions = taught(n=300)
-    much, _ = taught(n=20_000)
+    little, impressions = taught(n=3000)
+    much, _ = taught(n=30_000)
+    assert min(each.models[0].hedge.share for each in (little, much)) > 0.9
     few, many = (Served.of(each, DEFAULTS).each(impressions).sd.mean() for each in (little, much))
     assert many < 0.6 * few
+
+
+def test_a_model_that_the_hedge_does_not_trust_explores_little():
+    untrusted, impressions = taught(n=300)
+    trusted, _ = taught(n=3000)
+    assert untrusted.models[0].hedge.share < 0.5
+    few, many = (
+        Served.of(each, DEFAULTS).each(impressions).sd.mean() for each in (untrusted, trusted)
+    )
+    assert few < 0.5 * many
 
 
 def test_what_is_served_stays_as_it_was_when_learning_goes_on():
