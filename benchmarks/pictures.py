@@ -143,7 +143,7 @@ def drift(made: Sequence[Series]) -> str:
             missed = _smooth(np.mean([each[name] for each in made], axis=0))
             upper.plot(hours, 100 * missed, color=colour, label=label)
         upper.set(ylabel="possible opens missed, %")
-        upper.legend(loc="upper right", ncols=2)
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         shares = [100 * np.mean(rungs == place, axis=0) for place in range(len(RUNGS))]
         lower.stackplot(hours, shares, labels=RUNGS, colors=colours, step="post", alpha=0.85)
         lower.set(xlabel="hours", ylabel="worlds served by, %", ylim=(0, 100))

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from itertools import islice
+from random import Random
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from broker import ranking_state
 from devices.frames import Kind
@@ -39,6 +42,10 @@ _AT_ONCE = 64
 
 _REFRESHED = 100
 """Devices whose own windows are ranked anew in one turn, as they opened or dismissed something."""
+
+_COMPARE_EVERY = 20.0
+_COMPARED = 16
+"""Rows of each shelf whose windows are compared with and without the correction of exposure."""
 
 _ASKED = frozenset({Reason.PINNED, Reason.UNPINNED})
 _STIRRED = frozenset({Kind.OPENED, Kind.DISMISSED})
@@ -83,6 +90,8 @@ class LearningLoop:
         self._stirred: dict[str, None] = {}
         self._refreshing: dict[str, None] = {}
         self._save_at = 0.0
+        self._compare_at = 0.0
+        self._random = Random(0)  # noqa: S311 - which rows are sampled is no secret
         self._saving: asyncio.Task[None] | None = None
         self._save_lock = asyncio.Lock()
         self._save_fails = False
@@ -142,6 +151,9 @@ class LearningLoop:
             self._refreshing |= self._stirred
             self._stirred = {}
         self._refresh_some()
+        if now >= self._compare_at:
+            self._compare_at = now + _COMPARE_EVERY
+            self._compare(now)
         if not self._save_at:
             self._save_at = now + SAVE_EVERY
         elif now >= self._save_at and (self._saving is None or self._saving.done()):
@@ -184,6 +196,19 @@ class LearningLoop:
             if live is not None:
                 self._engine.refresh(live.seat)
                 self._counters.ranking["refreshed"] += 1
+
+    def _compare(self, now: float) -> None:
+        """Measure what fairness costs by a few windows; without it fairness would have no budget."""
+        for index, shelf in enumerate(self._roster.shelves):
+            if not shelf.lives:
+                continue
+            drawn = {self._random.randrange(len(shelf.lives)) for _ in range(_COMPARED)}
+            rows = np.array([row for row in drawn if shelf.lives[row] is not None], np.int32)
+            if rows.size:
+                held = self._engine.held(index, rows)
+                found = ((n, self._engine.item(n)) for n in np.unique(held.numbers).tolist())
+                records = {n: record for n, record in found if record is not None}
+                self.ranking.compare(held, records, index, rows, now)
 
     # ---- Work
 

@@ -138,6 +138,7 @@ class Engine:
         # Heaps of (expires, n) and (-ticks moved, n); entries no longer true are skipped.
         self._deadlines: list[tuple[int, int]] = []
         self._moved: list[tuple[int, int]] = []
+        self._moving: set[int] = set()
         self._tombs: dict[int, int] = {}
         self._feedback: dict[int, list[int]] = {}
         self._refresh = Refresh()
@@ -329,8 +330,11 @@ class Engine:
 
     def _note_move(self, index: int) -> None:
         moved = abs(self._move(index))
-        if moved >= self._state.baseline.rekey:
-            heappush(self._moved, (-moved, int(self._state.columns.number[index])))
+        n = int(self._state.columns.number[index])
+        # Once: what is asked for each minute must not pile up while there is no time for it.
+        if moved >= self._state.baseline.rekey and n not in self._moving:
+            self._moving.add(n)
+            heappush(self._moved, (-moved, n))
 
     def _move(self, index: int) -> int:
         """Return the ticks by which a live item's term moved since the item was keyed."""
@@ -605,8 +609,10 @@ class Engine:
 
     def _rekey(self, budget: int) -> int:
         """Rank items anew whose term moved, the largest move first; return what is left."""
-        while self._moved and self._queue.first(BACKGROUND) is None:
+        while budget > 0 and self._moved and self._queue.first(BACKGROUND) is None:
             _, n = heappop(self._moved)
+            self._moving.discard(n)
+            budget -= _SHARED_COST
             index = self._live.get(n)
             if index is None:
                 continue

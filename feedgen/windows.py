@@ -38,6 +38,7 @@ EMPTY = -(1 << 31)
 
 NO_ROWS: Rows = np.empty(0, np.int32)
 
+_REBASED_AT_ONCE = (1 << 31) - 1
 _MERGE_CELLS = 1 << 20
 """Cells that one pass of a merge lays out: the bound of its memory (a few times 8 MiB)."""
 _ROUNDS = 3
@@ -123,11 +124,15 @@ class Windows:
 
     def rebase(self, ticks: int) -> None:
         """Lower all keys by `ticks`, as the landmark moved up; what was empty stays empty."""
-        for keys in (self.keys, self.bar):
-            kept = keys != EMPTY
-            # Saturating in two steps that cannot wrap: raise to the lowest that survives, lower.
-            np.maximum(keys, EMPTY + 1 + ticks, out=keys, where=kept)
-            np.subtract(keys, np.int32(ticks), out=keys, where=kept)
+        while ticks > 0:
+            # A clock that was set may be decades ahead; int32 takes it in pieces.
+            piece = min(ticks, _REBASED_AT_ONCE)
+            ticks -= piece
+            for keys in (self.keys, self.bar):
+                kept = keys != EMPTY
+                # Saturating in two steps that cannot wrap: raise to the lowest that survives, lower.
+                np.maximum(keys, EMPTY + 1 + piece, out=keys, where=kept)
+                np.subtract(keys, np.int32(piece), out=keys, where=kept)
 
     def starved(self, rows: Rows) -> Rows:
         """Return those of `rows` that may lack an item which they do not know of."""

@@ -84,6 +84,25 @@ class Counters:
         """Return the logits of smoothed rates less that of `rate`, in the shape of `places`."""
         return self._smoothed(self.shown[places], self.opened[places], rate, self._growth)
 
+    def all_rates(self, rate: float) -> NDArray[np.float32]:
+        """Return what `rates` does for every place, as single floats: a quarter of the time."""
+        prior = self.settings.prior
+        grown = np.float32(1 / self._growth)
+        shown = self.shown.astype(np.float32)
+        shown *= grown
+        np.maximum(shown, 0, out=shown)
+        shown += np.float32(prior)
+        smoothed = self.opened.astype(np.float32)
+        smoothed *= grown
+        smoothed += np.float32(prior * rate)
+        smoothed /= shown
+        np.clip(smoothed, _EDGE, 1 - _EDGE, out=smoothed)
+        np.subtract(1, smoothed, out=shown)
+        smoothed /= shown
+        np.log(smoothed, out=smoothed)
+        smoothed -= np.float32(np.log(rate / (1 - rate)))
+        return smoothed
+
     def seen(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how many impressions were counted, faded, in the shape of `places`."""
         return np.asarray(self.shown[places] / self._growth)

@@ -9,7 +9,7 @@ openings, so their heads leave out the crosses of the device itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from feedgen.ranking.tokens import places
 from feedgen.ranking.value import TICKS_PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -110,7 +111,7 @@ class Served:
         self._average = np.float32(max(value, _LEAST * worth.open * opened.rate))
 
     @classmethod
-    def of(cls, learners: Learners, settings: RankingSettings) -> Served:
+    def of(cls, learners: Learners, settings: RankingSettings) -> Self:
         """Return what was learned by now."""
         return cls([Tables.of(model) for model in learners.models], settings)
 
@@ -118,6 +119,30 @@ class Served:
     def sampled(self) -> bool:
         """Whether uncertainty is asked for."""
         return bool(self._explore)
+
+    @property
+    def rate(self) -> float:
+        """The share of openings among all impressions."""
+        return self.heads[0].tables.rate
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that was learned is a number."""
+        return all(head.tables.sound for head in self.heads)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what `from_state` takes."""
+        return [head.tables.state() for head in self.heads]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Mapping[str, Any]], settings: RankingSettings) -> Self:
+        """Return the heads that `state` was taken from.
+
+        Raises:
+            ValueError: it was learned with another number of weights or groups.
+        """
+        opened, dismissed, dwelt = (Tables.from_state(each, settings.model) for each in state)
+        return cls((opened, dismissed, dwelt), settings)
 
     def each(self, impressions: Impressions) -> Valued:
         """Return what impressions are worth, each one its own."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from feedgen.ranking.scorer import ItemTokens
 
 _ITEMS = 1 << 17
-"""Items remembered; outcomes of those last met longest ago teach nothing any more."""
+"""Items remembered; outcomes of those that were new longest ago teach nothing any more."""
 _NAMES = 1 << 14
 """Names of groups remembered, for people to read; the others are told by their number."""
 
@@ -74,8 +74,11 @@ class KnownItems:
 
     def _group(self, kind: str, name: str) -> int:
         number = group(kind, name)
-        if number not in self.names and len(self.names) < _NAMES:
-            self.names[number] = name
+        # Last are those that publish now: who takes a new name each time makes nobody else nameless.
+        self.names.pop(number, None)
+        self.names[number] = name
+        if len(self.names) > _NAMES:
+            del self.names[next(iter(self.names))]
         return number
 
     def restore(self, names: Mapping[int, str]) -> None:

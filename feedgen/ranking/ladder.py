@@ -175,6 +175,10 @@ class Ladder:
         self._shadow.drop()  # what was excused from predicting is not to be judged by it
         return self._switch(before, reason, t)
 
+    def lose(self, rung: Rung, t: float) -> list[Event]:
+        """Note that nothing stands on a rung: it is unavailable until something is copied there."""
+        return self._miss([rung], t)
+
     def snapshot_due(self, now: float) -> bool:
         """Whether the live model is good, and long enough since the last snapshot.
 

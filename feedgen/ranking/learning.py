@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from feedgen.ranking.serving import Serving
     from feedgen.ranking.settings import RankingSettings
 
+_UNKNOWN = -1
+"""The number of an item that was forgotten before anything was predicted of it."""
 _LATE = 3600.0
 """Seconds between an event and its arrival from which its device counts as sleepy."""
 
@@ -155,8 +157,13 @@ class Learning:
             return
         refs = np.array(self._fresh, np.int64)
         self._fresh = []
-        evidence = self._evidence
-        serving, ns = self._serving, evidence.n[refs].tolist()
+        evidence, serving = self._evidence, self._serving
+        known = np.array([n in serving.items for n in evidence.n[refs].tolist()])
+        evidence.n[refs[~known]] = _UNKNOWN
+        refs = refs[known]
+        if not refs.size:
+            return
+        ns = evidence.n[refs].tolist()
         shown = self._impressions(refs, np.full(len(refs), -1, np.int8))
         evidence.seen[refs] = self._learners.seen(evidence.device[refs])
         predicted = evidence.predicted
@@ -165,10 +172,13 @@ class Learning:
             predicted[refs, Rung.SNAPSHOT] = serving.snapshot.each(shown).opened
         rate = self._learners.models[0].rate.now
         predicted[refs, Rung.POPULARITY] = serving.popularity.rates(ns, rate)
-        known = [serving.items[n] for n in ns]
-        ranked = np.flatnonzero(~evidence.held_out[refs])
-        serving.publishers.exposed(np.array([each.publisher for each in known])[ranked])
-        serving.channels.exposed(np.array([each.channel for each in known])[ranked])
+        ranked = [
+            serving.items[n]
+            for n, held_out in zip(ns, evidence.held_out[refs].tolist(), strict=True)
+            if not held_out
+        ]
+        serving.publishers.exposed(np.array([each.publisher for each in ranked], np.int64))
+        serving.channels.exposed(np.array([each.channel for each in ranked], np.int64))
 
     def _impressions(self, refs: NDArray[np.int64], ranks: NDArray[np.int8]) -> Impressions:
         """Return remembered impressions as columns."""
@@ -192,7 +202,8 @@ class Learning:
         evidence = self._evidence
         usable = np.flatnonzero(labelled.ref != NO_REF)
         items = self._serving.items
-        usable = usable[[n in items for n in labelled.n[usable].tolist()]]
+        known = [n in items for n in evidence.n[labelled.ref[usable]].tolist()]
+        usable = usable[np.array(known, np.bool_)]
         self.unlearned += len(labelled) - len(usable)
         if not usable.size:
             return
@@ -204,9 +215,10 @@ class Learning:
             return
         opened = labelled.opened[rows]
         predicted = evidence.predicted[refs]
-        self._judge(opened, predicted, refs, labelled.rank[rows], turn, now)
-        self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now)
-        self._serving.popularity.count(labelled.n[rows].tolist(), opened, labelled.dismissed[rows])
+        # What is beyond a device's rate teaches nothing, and neither does it judge.
+        counted = np.flatnonzero(labelled.weight[rows])
+        if counted.size:
+            self._judge(labelled, rows[counted], refs[counted], turn, now)
         turn.learned = len(rows)
         turn.outcomes = Outcomes(
             t=now,
@@ -232,6 +244,8 @@ class Learning:
             settings.labels.free_share,
         ).astype(np.float64)
         told = np.flatnonzero(weight)
+        if not told.size:
+            return
         again = told[labelled.correction[usable[told]]]
         # What is taken back comes first: a correction changes a label, it does not add one.
         order = np.concatenate((again, told))
@@ -253,18 +267,23 @@ class Learning:
 
     def _judge(
         self,
-        opened: NDArray[np.bool_],
-        predicted: NDArray[np.float32],
+        labelled: Labelled,
+        rows: NDArray[np.intp],
         refs: NDArray[np.int64],
-        rank: NDArray[np.int8],
         turn: Turn,
         now: float,
     ) -> None:
+        """Judge what predicted outcomes, and count them."""
         evidence, serving = self._evidence, self._serving
+        opened, rank = labelled.opened[rows], labelled.rank[rows]
+        serving.popularity.count(labelled.n[rows].tolist(), opened, labelled.dismissed[rows])
+        self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now)
+        predicted = evidence.predicted[refs]
         rungs = {Rung.LIVE: predicted[:, Rung.LIVE], Rung.POPULARITY: predicted[:, Rung.POPULARITY]}
-        snapshot = predicted[:, Rung.SNAPSHOT]
-        if serving.snapshot is not None and not np.isnan(snapshot).any():
-            rungs[Rung.SNAPSHOT] = snapshot
+        if serving.snapshot is not None:
+            # What was predicted before the first snapshot: it is a copy of what predicted then.
+            snapshot = predicted[:, Rung.SNAPSHOT]
+            rungs[Rung.SNAPSHOT] = np.where(np.isnan(snapshot), rungs[Rung.LIVE], snapshot)
         turn.events += serving.ladder.observe(opened, rungs, now)
         cohort = assign(
             evidence.seen[refs], evidence.heard[refs], self._classes(refs), sleepy_after=_LATE

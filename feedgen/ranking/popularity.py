@@ -49,10 +49,10 @@ class Popularity:
             for n in list(islice(self._counts, _ITEMS // 8)):
                 del self._counts[n]
 
-    def ticks(self, n: int) -> int:
-        """Return what popularity adds to the key of an item."""
+    def ticks(self, n: int, rate: float) -> int:
+        """Return what popularity adds to the key of an item, against the rate of all."""
         counts = self._counts.get(n)
-        return 0 if counts is None else self._baseline.popularity(*counts)
+        return 0 if counts is None else self._baseline.popularity(*counts, rate=rate)
 
     def rates(self, ns: Sequence[int], rate: float) -> NDArray[np.float32]:
         """Return the probability that items are opened, given that of all."""

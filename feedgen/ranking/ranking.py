@@ -76,6 +76,8 @@ class Ranking(Serving):
         """Predict what was shown, learn what became known, and see to what serves."""
         self._now = max(now, self._now)
         turn = Turn()
+        if self.snapshot is None and self.rung is Rung.SNAPSHOT:
+            turn.events += self.ladder.lose(Rung.SNAPSHOT, now)
         self.learning.take_in(now, turn)
         self._corrections.clear()
         self._learned += turn.learned
@@ -179,7 +181,7 @@ class Ranking(Serving):
             {
                 "name": self.items.names.get(share.group, "others"),
                 **asdict(share),
-                "ratio": share.ratio,
+                "ratio": share.ratio if share.merit else None,
             }
             for share in balance.report()[:_REPORTED]
             if share.impressions
@@ -204,6 +206,7 @@ class Ranking(Serving):
             "lift": self.learning.lift.state(),
             "popularity": self.popularity.state(),
             "names": self.items.names,
+            "snapshot": None if self.snapshot is None else self.snapshot.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -224,6 +227,11 @@ class Ranking(Serving):
             self.learning.lift.restore(state["lift"])
             self.popularity.restore(state["popularity"])
             self.items.restore(state["names"])
+            snapshot = state["snapshot"]
+            self.snapshot = snapshot and Served.from_state(snapshot, self.settings)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"the stored ranking is damaged: {error!r}") from error
         self.live = Served.of(self._learners, self.settings)
+        if not self.live.sound:
+            raise ValueError("the stored ranking is damaged: what it learned are no numbers")
+        self.forget_computed()

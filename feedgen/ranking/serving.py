@@ -43,6 +43,11 @@ _NEW = 60.0
 """Seconds after its publication in which an item is offered for the first time."""
 _PAIRS = 1 << 14
 """Pairs of device and item whose features are laid out at a time."""
+_DRAWN_BITS = 23
+_SUMMED = 64
+"""Items whose sums are kept, for the next chunk of an offer; each may take hundreds of KiB."""
+_TERMS = 1 << 17
+"""Items whose terms are kept."""
 
 
 class Serving:
@@ -81,9 +86,9 @@ class Serving:
         self._tau = settings.value.tau * TICKS_PER_SECOND
         self.bound = int(self._tau * log(settings.bound))
         self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
-        self._terms: dict[int, int] = {}
+        self._terms: dict[int, tuple[int, int]] = {}  # version of the content, and ticks
         self._corrections: dict[tuple[int, int], int] = {}  # as of the last turn
-        self._parts: dict[int, tuple[Parts, ...]] = {}
+        self._parts: dict[tuple[int, int], tuple[Parts, ...]] = {}  # by item and version
         self._parts_of_state = (0, 0)
         self._now = 0.0
 
@@ -120,6 +125,8 @@ class Serving:
 
     def plain(self, shelf: int, rows: Rows) -> NDArray[np.bool_] | None:
         """Return which rows show their windows by key alone; None if none do."""
+        if self.ladder.serving is Rung.NEWEST:
+            return np.ones(len(rows), np.bool_)
         held_out = self.people.holdout(shelf, rows)
         return held_out if held_out.any() else None
 
@@ -137,9 +144,12 @@ class Serving:
     def prepare(self, records: Sequence[Record]) -> None:
         """Compute the terms of items together, before the engine asks for each."""
         served = self.served
+        records = [record for record in records if self._known_term(record) is None]
         if served is None or not records:
             return
         count = len(records)
+        if len(self._terms) + count > _TERMS:
+            self._terms.clear()
         valued = served.each(
             self._dense(
                 np.zeros(count, np.uint64),
@@ -150,7 +160,11 @@ class Serving:
             )
         )
         for record, ticks in zip(records, valued.ticks.tolist(), strict=True):
-            self._terms[record.n] = round(ticks)
+            self._terms[record.n] = record.version, round(ticks)
+
+    def _known_term(self, record: Record) -> int | None:
+        version, ticks = self._terms.get(record.n, (-1, 0))
+        return ticks if version == record.version else None
 
     def _tokens_of(self, records: Sequence[Record]) -> tuple[Tokens, Tokens]:
         known = [self.items.of(record).tokens for record in records]
@@ -160,15 +174,22 @@ class Serving:
         )
 
     def term(self, record: Record) -> int:
-        """Return the ticks that an item gets in every row, as of now."""
+        """Return the ticks that an item gets in every row, as of now.
+
+        Within ± `bound`, and a number that float32 holds: so the personal part of a device that stays
+        on newest first can take all of it back. What a correction is cut by here, the personal
+        parts of all others make up for.
+        """
         rung = self.ladder.serving
         if rung is Rung.NEWEST or (rung is Rung.SNAPSHOT and self.snapshot is None):
             return 0
         if rung is Rung.POPULARITY:
-            return self.popularity.ticks(record.n) + self.correction(record)
-        if record.n not in self._terms:
+            ticks = self.popularity.ticks(record.n, self.live.rate)
+        else:
             self.prepare([record])
-        return self._terms[record.n] + self.correction(record)
+            ticks = self._known_term(record) or 0
+        ticks += self.correction(record)
+        return int(np.float32(min(max(ticks, -self.bound), self.bound)))
 
     def correction(self, record: Record) -> int:
         """Return the ticks that balance exposure."""
@@ -185,7 +206,6 @@ class Serving:
     def forget(self, n: int) -> None:
         """Drop what is computed for an item that is over."""
         self._terms.pop(n, None)
-        self._parts.pop(n, None)
 
     def forget_computed(self) -> None:
         """Drop what is computed, as something else serves now."""
@@ -287,10 +307,11 @@ class Serving:
             return Scores(mean)
         sd = np.where(held_out, np.float32(0), valued.sd) if back else valued.sd
         drawn = paired(mixed(device ^ self._seed), numbers)
-        drawn >>= np.uint64(40)
+        # Of 24 bits the highest number and a half would round to 1, whose sample is infinite.
+        drawn >>= np.uint64(64 - _DRAWN_BITS)
         uniform = drawn.astype(np.float32)
         uniform += np.float32(0.5)
-        uniform *= np.float32(2.0**-24)
+        uniform *= np.float32(2.0**-_DRAWN_BITS)
         return Scores(mean, sd, uniform)
 
     def _held_back(
@@ -309,10 +330,13 @@ class Serving:
         if state != self._parts_of_state:
             self._parts_of_state = state
             self._parts.clear()
-        parts = self._parts.get(record.n)
+        content = record.n, record.version
+        parts = self._parts.get(content)
         if parts is None:
+            if len(self._parts) >= _SUMMED:
+                del self._parts[next(iter(self._parts))]
             parts = served.parts(self.items.of(record).tokens, self.people, now)
-            self._parts[record.n] = parts
+            self._parts[content] = parts
         return parts
 
     def impressions(

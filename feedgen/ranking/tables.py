@@ -7,8 +7,9 @@ drifts or is thrown away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from feedgen.ranking.model import OTHERS, logit
 from feedgen.ranking.tokens import places
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from feedgen.ranking.features import Group
-    from feedgen.ranking.model import LogisticModel
+    from feedgen.ranking.model import LogisticModel, ModelSettings
     from feedgen.ranking.tokens import Tokens
 
     Floats = NDArray[np.float32]
@@ -59,18 +63,44 @@ class Tables:
     @classmethod
     def of(cls, model: LogisticModel) -> Tables:
         """Return what a model has learned by now."""
-        every = np.arange(1 << model.settings.bits)
+        precision = model.table.precision.astype(np.float32)
+        precision += model.table.curvature.astype(np.float32)
         return cls(
             bits=model.settings.bits,
             weights=model.table.mean.astype(np.float32),
-            precision=(model.table.precision + model.table.curvature).astype(np.float32),
-            rates=model.counters.rates(every, model.rate.now).astype(np.float32),
+            precision=precision,
+            rates=model.counters.all_rates(model.rate.now),
             trust=model.trust.astype(np.float32),
             prior=np.array(model.settings.precision, np.float32),
             slopes={name: float(model.slopes[place]) for name, place in model.families.items()},
             rate=model.rate.now,
             share=model.hedge.share,
         )
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that was learned is a number."""
+        sums = sum(float(each.sum()) for each in (self.weights, self.precision, self.rates))
+        return isfinite(sums + float(self.trust.sum()) + sum(self.slopes.values()) + self.rate)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `from_state` takes; nothing is copied, as tables never change."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], settings: ModelSettings) -> Self:
+        """Return the tables that `state` was taken from.
+
+        Raises:
+            ValueError: it was learned with another number of weights or groups.
+            KeyError: it is no state.
+        """
+        if state["bits"] != settings.bits or len(state["trust"]) != GROUPS:
+            raise ValueError(
+                f"a snapshot of 2^{state['bits']} weights and {len(state['trust'])} groups, "
+                f"where 2^{settings.bits} and {GROUPS} belong"
+            )
+        return cls(**{each.name: state[each.name] for each in fields(cls)})
 
     @property
     def offset(self) -> float:

@@ -68,18 +68,27 @@ class Baseline:
         self.rekey = _ticks(settings.rekey)
         """Ticks of popularity that are worth ranking an item anew."""
 
-    def popularity(self, shown: int, opened: int, dismissed: int) -> int:
+    def popularity(
+        self, shown: int, opened: int, dismissed: int, *, rate: float | None = None
+    ) -> int:
         """Return the ticks that an item's counters add: 0 for one of which nothing is known.
 
-        The rate of opening is smoothed towards its prior, so that a single early opening is no
-        proof, and compared with it.
+        The rate of opening is smoothed towards that of all items, so that a single early opening is
+        no proof, and compared with it.
+
+        Args:
+            shown: how often the item was shown.
+            opened: how often it was opened.
+            dismissed: how often it was dismissed.
+            rate: of all items, above 0; None: `prior_rate`, as nobody counts it.
         """
         settings = self._settings
-        prior = settings.prior_rate * settings.prior_shown
+        usual = settings.prior_rate if rate is None else rate
+        prior = usual * settings.prior_shown
         liked = max(prior + opened - settings.dismissal * dismissed, 0.0)
         # Openings may be reported without the showing before them.
-        rate = liked / (settings.prior_shown + max(shown, opened + dismissed))
-        relative = max(rate / settings.prior_rate, 1 / settings.bound)
+        smoothed = liked / (settings.prior_shown + max(shown, opened + dismissed))
+        relative = max(smoothed / usual, 1 / settings.bound)
         return _ticks(settings.tau * log(min(relative, settings.bound)))
 
 
