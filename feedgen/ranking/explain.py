@@ -1,6 +1,7 @@
 """Why an item has its rank for a device: what each feature adds, by name.
 
-The parts are those that serving adds up, feature by feature, so they sum to the logit that served.
+The parts are those that serving adds up, feature by feature; without the smallest, they sum to the
+logit that served.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from feedgen.ranking.serving import Serving
 
 _AVERAGE = "average of all"
+_TOLD = 0.005
+"""Logits below which a part changes no probability that anybody would see."""
 _WEEKDAYS = (
     "Monday",
     "Tuesday",
@@ -106,7 +109,8 @@ def _parts(
         name = " x ".join(
             names.get(int(column.spread()[0]), column.name) for column in feature.operands
         )
-        found.append((name, float(added[0])))
+        if abs(added[0]) >= _TOLD:
+            found.append((name, float(added[0])))
     found.sort(key=lambda part: -abs(part[1]))
     return tuple(found)
 
