@@ -87,6 +87,7 @@ class LearningLoop:
         self._wake = wake
         self._terms: dict[int, None] = {}
         self._all_anew = False
+        self._more = False
         self._stirred: dict[str, None] = {}
         self._refreshing: dict[str, None] = {}
         self._save_at = 0.0
@@ -141,6 +142,7 @@ class LearningLoop:
         """What is to be done about once a second."""
         version = self.ranking.version
         turn = self.ranking.turn(now)
+        self._more = turn.more
         self._counters.ranking["learned"] += turn.learned
         if turn.outcomes is not None:
             self.decisions.became(turn.outcomes)
@@ -215,10 +217,13 @@ class LearningLoop:
     @property
     def waiting(self) -> bool:
         """Whether there is something for `work`."""
-        return bool(self._terms) or self._all_anew
+        return bool(self._terms) or self._all_anew or self._more
 
-    def work(self) -> None:
-        """Compute the terms of some items and give them to the engine."""
+    def work(self, now: float) -> None:
+        """Take another turn, or compute the terms of some items and give them to the engine."""
+        if self._more:
+            self.turn(now)
+            return
         ns = list(islice(self._terms, _AT_ONCE))
         found = (self._engine.item(n) for n in ns)
         self.prepare([record for record in found if record is not None])

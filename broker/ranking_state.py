@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 FILE = "ranking.state"
 """In the data directory."""
 
+_BATCH = 400
+"""Outcomes learned before the event loop has its turn."""
 _KIND = "ranking"
 _VERSION = 1
 """Of what `Ranking.state` returns."""
@@ -59,6 +61,7 @@ def ranking_settings(section: Section, key: bytes) -> RankingSettings:
         fields=section.fields,
         holdout=section.holdout,
         refresh=section.refresh,
+        batch=_BATCH,
         seed=seed,
         labels=LabelSettings(window=section.window),
     )

@@ -304,7 +304,7 @@ class Service:
         if self.learning is not None:
             self.learning.note_decisions()
             while self.learning.waiting and self._loop.time() < until:
-                self.learning.work()
+                self.learning.work(now)
         if self._durable or self.engine.busy or self.positions.waiting or self._ranks:
             self._schedule()
         else:

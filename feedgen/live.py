@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 class LiveChannel:
     """A channel that has live items."""
 
-    __slots__ = ("_ranked", "items", "name")
+    __slots__ = ("_newest", "_ranked", "items", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.items: set[int] = set()
         self._ranked: Ids | None = None
+        self._newest: Ids | None = None
 
     def add(self, index: int) -> None:
         """Add a live item."""
         self.items.add(index)
-        self._ranked = None
+        self._ranked = self._newest = None
 
     def discard(self, index: int) -> None:
         """Take out an item that is live no more."""
         self.items.remove(index)
-        self._ranked = None
+        self._ranked = self._newest = None
 
     def rerank(self) -> None:
         """Forget the order of the items."""
@@ -48,6 +49,13 @@ class LiveChannel:
             ids = np.fromiter(self.items, np.int32, len(self.items))
             self._ranked = ids[columns.best_first(ids, columns.base[ids])]
         return self._ranked
+
+    def newest(self, columns: ItemColumns) -> Ids:
+        """Return the items by what their keys would be without their terms, highest first."""
+        if self._newest is None:
+            ids = np.fromiter(self.items, np.int32, len(self.items))
+            self._newest = ids[columns.best_first(ids, columns.base[ids] - columns.term[ids])]
+        return self._newest
 
 
 class _Level:

@@ -87,7 +87,14 @@ def rebuild(state: State, number: int, budget: int) -> int:
         if state.scoring is None:
             _rebuild_alike(state, number, group, follow_set)
         else:
-            work += _rebuild_personally(state, number, group, follow_set) * _PAIR_COST
+            plain = state.scoring.plain(number, group)
+            if plain is None:
+                work += _rebuild_personally(state, number, group, follow_set) * _PAIR_COST
+            else:
+                for part, newest in ((group[~plain], False), (group[plain], True)):
+                    work += _PAIR_COST * _rebuild_personally(
+                        state, number, part, follow_set, newest=newest
+                    )
         work += _SET_COST + cost * len(group)
         start = end
         if work >= budget:
@@ -128,8 +135,19 @@ def retrieved(width: int) -> int:
     return max(_FIRST_DEPTH * width, RETRIEVED)
 
 
-def _rebuild_personally(state: State, number: int, rows: Rows, follow_set: FollowSet) -> int:
+def _rebuild_personally(
+    state: State, number: int, rows: Rows, follow_set: FollowSet, *, newest: bool = False
+) -> int:
     """Build rows anew that follow the same, each ranked by its own keys.
+
+    Args:
+        state: of the engine.
+        number: the shelf.
+        rows: each once.
+        follow_set: what they follow.
+        newest: whether to retrieve by keys without terms. Rows that have none of the ranking are as
+            exact as its absence would make them: what they are compared with must not be chosen
+            by it.
 
     Returns:
         Pairs of row and candidate that were ranked.
@@ -139,10 +157,12 @@ def _rebuild_personally(state: State, number: int, rows: Rows, follow_set: Follo
     enough = (windows.visible[rows].astype(np.int64) + windows.width) // 2
     pairs = 0
     while rows.size:
-        found = _candidates(state, follow_set, depth)
+        found = _candidates(state, follow_set, depth, newest=newest)
         eligible = _Eligibility(state, number, rows, follow_set).of(found.ids)
         found, eligible = _retrieve(found, eligible, limit)
         ranked = rank(state, number, rows, found.ids, found.keys, eligible)
+        if ranked is None and newest:
+            return pairs + _rebuild_personally(state, number, rows, follow_set)
         if ranked is None:
             ids, keys = _first_eligible(state, number, rows, found, follow_set)
             note_shared(state, number, rows, ids, keys)
@@ -261,17 +281,20 @@ class _Eligibility:
         return match
 
 
-def _candidates(state: State, follow_set: FollowSet, depth: int) -> Candidates:
+def _candidates(
+    state: State, follow_set: FollowSet, depth: int, *, newest: bool = False
+) -> Candidates:
     """Return the best live items for a follow set, found once as long as no item changes."""
     if state.candidates_of != state.version:
         state.candidates.clear()
         state.candidates_of = state.version
     # By the filters, as the number of a set is reused.
-    key = follow_set.filters, depth
+    key = follow_set.filters, depth, newest
     found = state.candidates.get(key)
     if found is None:
         sources = _sources(state, follow_set)
-        found = candidates(sources, state.columns, state.baseline.by_level, depth)
+        bonus = state.baseline.by_level
+        found = candidates(sources, state.columns, bonus, depth, newest=newest)
         if len(state.candidates) == _REMEMBERED:
             state.candidates.clear()
         state.candidates[key] = found
@@ -292,6 +315,8 @@ def candidates(
     columns: ItemColumns,
     bonus: Sequence[int],
     depth: int,
+    *,
+    newest: bool = False,
 ) -> Candidates:
     """Return the best items of some channels, those above all that `depth` per channel left out.
 
@@ -300,6 +325,8 @@ def candidates(
         columns: of the items.
         bonus: ticks per level.
         depth: items taken of each channel.
+        newest: whether the best are those with the highest keys without terms. The keys returned
+            hold the terms all the same, the cutoff does not.
     """
     if not sources:
         nothing = np.empty(0, np.int32)
@@ -307,19 +334,23 @@ def candidates(
     parts, ticks = [], []
     cutoff = EMPTY
     for channel, level in sources:
-        ids = channel.ranked(columns)
+        ids = channel.newest(columns) if newest else channel.ranked(columns)
         if len(ids) > depth:
-            cutoff = max(cutoff, columns.key(int(ids[depth]), bonus[level]))
+            first = int(ids[depth])
+            off = int(columns.term[first]) if newest else 0
+            cutoff = max(cutoff, columns.key(first, bonus[level] - off))
             ids = ids[:depth]
         parts.append(ids)
         ticks.append(bonus[level])
     ids = np.concatenate(parts)
-    keys = columns.keys(ids, np.repeat(ticks, [len(part) for part in parts]))
+    bonuses = np.repeat(ticks, [len(part) for part in parts])
+    keys = columns.keys(ids, bonuses)
+    own = columns.keys(ids, bonuses - columns.term[ids]) if newest else keys
     if len(parts) > 1:
-        order = columns.best_first(ids, keys)
-        ids, keys = ids[order], keys[order]
+        order = columns.best_first(ids, own)
+        ids, keys, own = ids[order], keys[order], own[order]
     if cutoff > EMPTY:
         # Below or at the cutoff something left out may come first.
-        above = int(np.searchsorted(-keys.astype(np.int64), -cutoff))
+        above = int(np.searchsorted(-own.astype(np.int64), -cutoff))
         ids, keys = ids[:above], keys[:above]
     return Candidates(ids, keys, cutoff)

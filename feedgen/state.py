@@ -101,7 +101,7 @@ class State:
         self.version = 0
         self.oversize = 0
         self.rebuilt = 0
-        self.candidates: dict[tuple[tuple[str, ...], int], Candidates] = {}
+        self.candidates: dict[tuple[tuple[str, ...], int, bool], Candidates] = {}
         self.candidates_of = 0
         self._changed: list[list[Rows]] = [[] for _ in SHELVES]
 

@@ -185,6 +185,11 @@ class Balance:
         """
         self._values += (corrected, uncorrected)
 
+    @property
+    def fresh(self) -> int:
+        """Impressions since the last step."""
+        return self._fresh
+
     def step(self, now: float) -> None:
         """Move the corrections by what came in since the last step.
 

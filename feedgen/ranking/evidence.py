@@ -31,6 +31,7 @@ class Evidence:
         n: int64, number of the item.
         at: float64, Unix seconds.
         predicted: float32 [places, rungs], probability of an opening; nan before it was asked for.
+        rank: int8, at which it was shown; -1 unknown.
         heard: float32, seconds between the event and its arrival.
         seen: int32, outcomes of the device learned before; 20 and more are 20.
         held_out: bool, whether the device stays on newest first.
@@ -45,6 +46,7 @@ class Evidence:
         "held_out",
         "n",
         "predicted",
+        "rank",
         "seen",
         "zone",
     )
@@ -56,6 +58,7 @@ class Evidence:
         self.n: NDArray[np.int64] = np.zeros(0, np.int64)
         self.at: NDArray[np.float64] = np.zeros(0)
         self.predicted: NDArray[np.float32] = np.zeros((0, RUNGS), np.float32)
+        self.rank: NDArray[np.int8] = np.zeros(0, np.int8)
         self.heard: NDArray[np.float32] = np.zeros(0, np.float32)
         self.seen: NDArray[np.int32] = np.zeros(0, np.int32)
         self.held_out: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -87,6 +90,7 @@ class Evidence:
             "n",
             "at",
             "predicted",
+            "rank",
             "heard",
             "seen",
             "held_out",

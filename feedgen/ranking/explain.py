@@ -70,7 +70,8 @@ def explain(
 def _explain(serving: Serving, shelf: int, row: int, record: Record, now: float) -> Explanation:
     rows = np.array([row], np.int32)
     term = serving.term(record)
-    scores = serving.scores(record, term, shelf, rows, now)
+    # Not `scores`, which takes note of what is offered: to ask why changes nothing.
+    scores = serving.table([record], [term], shelf, rows, now)
     served = serving.served
     held_out = bool(serving.people.holdout(shelf, rows)[0])
     probability = None
@@ -84,8 +85,8 @@ def _explain(serving: Serving, shelf: int, row: int, record: Record, now: float)
         probability,
         term,
         serving.correction(record),
-        0 if scores is None else round(float(scores.mean[0])),
-        0 if scores is None or scores.sd is None else round(float(scores.sd[0])),
+        0 if scores is None else round(float(scores.mean[0, 0])),
+        0 if scores is None or scores.sd is None else round(float(scores.sd[0, 0])),
         held_out,
         parts,
     )

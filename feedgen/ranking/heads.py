@@ -15,7 +15,7 @@ import numpy as np
 
 from feedgen.ranking.features import BLOCKS, SLIM, encode
 from feedgen.ranking.model import LogisticModel
-from feedgen.ranking.scorer import Head, lay_out
+from feedgen.ranking.scorer import Head, lay_out, told_apart
 from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import places
 from feedgen.ranking.value import TICKS_PER_SECOND
@@ -153,7 +153,11 @@ class Served:
 
     def parts(self, item: ItemTokens, people: People, now: float) -> tuple[Parts, ...]:
         """Return what an item's features add up to, per head."""
-        return tuple(head.parts(item, people, now) for head in self.heads)
+        apart = told_apart(item, people, now, self.heads[0].tables.bits)
+        return (
+            self.heads[0].parts(apart, sampled=self.sampled),
+            *(head.parts(apart, sampled=False) for head in self.heads[1:]),
+        )
 
     def before(self, parts: tuple[Parts, ...], before: Before) -> Valued:
         """Return what one item is worth to devices."""

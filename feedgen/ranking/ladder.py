@@ -13,6 +13,10 @@ the waits fit into the time, and at most three falls for each.
 Limits are those of the field: normalised entropy against one (He et al., ADKDD 2014), calibration
 between 0.8 and 1.25, drift by CUSUM (Page 1954). The rest are choices, each written at its setting.
 
+Popularity knows neither the place where an item stood nor how it fades, so its level is often off, for
+all items alike; what it is there for is their order. So it is held against what it predicts only that
+it is worse than the prior, not that it is out of calibration or drifts.
+
 The newest-first rung has no predictions of its own. It stands for the prior, the running rate,
 and is never wrong: there is nothing below it.
 """
@@ -249,8 +253,10 @@ class Ladder:
         inside = settings.low <= window.calibration[rung] <= settings.high
         enough = window.variance[rung] >= settings.information
         off = enough and not inside and abs(window.z[rung]) >= settings.calibration_z
-        standing.uncalibrated = standing.uncalibrated + 1 if off else 0
-        standing.drifting = standing.drifting + 1 if window.drifting[rung] else 0
+        learned = rung is not Rung.POPULARITY
+        standing.uncalibrated = standing.uncalibrated + 1 if off and learned else 0
+        drifting = window.drifting[rung] and learned
+        standing.drifting = standing.drifting + 1 if drifting else 0
         standing.fault = self._fault(rung)
         if not standing.well:
             standing.well_events, standing.well_since = 0, None

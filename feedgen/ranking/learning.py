@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _UNKNOWN = -1
 """The number of an item that was forgotten before anything was predicted of it."""
+_FRESH = 2000
+"""Impressions that the rungs predict in one turn: some ten milliseconds."""
 _LATE = 3600.0
 """Seconds between an event and its arrival from which its device counts as sleepy."""
 
@@ -48,6 +50,7 @@ class Turn:
         events: changes of the rung that serves.
         outcomes: what became known, for the decision log.
         learned: outcomes learned.
+        more: whether another turn has something to do at once: each is bounded.
     """
 
     reterm: set[int] = field(default_factory=set)
@@ -55,6 +58,7 @@ class Turn:
     events: list[Event] = field(default_factory=list)
     outcomes: Outcomes | None = None
     learned: int = 0
+    more: bool = False
 
 
 class Learning:
@@ -117,6 +121,7 @@ class Learning:
         ref = NO_REF
         if n in self._serving.items and self.labels.wants_ref(device, n):
             ref = self._remember(device, n, at, now, shelf, row)
+            self._evidence.rank[ref] = min(int(value), 127) if kind == "shown" else -1
         labels = self.labels
         if kind == "shown":
             taken = labels.shown(device, n, int(value), at, ref)
@@ -150,13 +155,14 @@ class Learning:
         if len(labelled):
             self._learn_and_judge(labelled, turn, now)
         self._evidence.release(labelled.released)
+        turn.more = bool(self._fresh) or len(labelled) >= self._settings.batch
 
     def _predict_fresh(self) -> None:
         """Let each rung predict the impressions that were heard of since the last turn."""
         if not self._fresh:
             return
-        refs = np.array(self._fresh, np.int64)
-        self._fresh = []
+        refs = np.array(self._fresh[:_FRESH], np.int64)
+        del self._fresh[:_FRESH]
         evidence, serving = self._evidence, self._serving
         known = np.array([n in serving.items for n in evidence.n[refs].tolist()])
         evidence.n[refs[~known]] = _UNKNOWN
@@ -164,7 +170,9 @@ class Learning:
         if not refs.size:
             return
         ns = evidence.n[refs].tolist()
-        shown = self._impressions(refs, np.full(len(refs), -1, np.int8))
+        # Each where it stood: outcomes at the eighth place say nothing against what is expected of
+        # the first.
+        shown = self._impressions(refs, evidence.rank[refs])
         evidence.seen[refs] = self._learners.seen(evidence.device[refs])
         predicted = evidence.predicted
         predicted[refs, Rung.LIVE] = serving.live.each(shown).opened
@@ -276,7 +284,12 @@ class Learning:
         """Judge what predicted outcomes, and count them."""
         evidence, serving = self._evidence, self._serving
         opened, rank = labelled.opened[rows], labelled.rank[rows]
-        serving.popularity.count(labelled.n[rows].tolist(), opened, labelled.dismissed[rows])
+        serving.popularity.count(
+            labelled.n[rows].tolist(),
+            opened,
+            labelled.dismissed[rows],
+            evidence.predicted[refs, Rung.POPULARITY],
+        )
         self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now)
         predicted = evidence.predicted[refs]
         rungs = {Rung.LIVE: predicted[:, Rung.LIVE], Rung.POPULARITY: predicted[:, Rung.POPULARITY]}

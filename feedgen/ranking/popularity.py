@@ -19,6 +19,10 @@ _ITEMS = 1 << 17
 """Items counted; beyond, those first heard of longest ago are forgotten."""
 _PRIOR = 20.0
 """Impressions at the rate of all that an item starts with when it is predicted."""
+_MEMORY = 2000.0
+"""Outcomes after which one counts 1/e in the level."""
+_LEVEL_PRIOR = 20.0
+"""Openings, expected and had, that the level starts with."""
 
 
 class Popularity:
@@ -28,16 +32,32 @@ class Popularity:
         settings: of the ticks that popularity is worth.
     """
 
-    __slots__ = ("_baseline", "_counts")
+    __slots__ = ("_baseline", "_counts", "_expected", "_opened")
 
     def __init__(self, settings: Settings) -> None:
         self._baseline = Baseline(settings)
         self._counts: dict[int, list[int]] = {}
+        # Of all items lately: openings, and as many as their rates had promised. Items fade, and
+        # people lose interest in everything at once; neither is known to the rate of one item.
+        self._opened = self._expected = 0.0
+
+    @property
+    def level(self) -> float:
+        """Openings of late over those that the rates of the items had promised."""
+        return (self._opened + _LEVEL_PRIOR) / (self._expected + _LEVEL_PRIOR)
 
     def count(
-        self, ns: Sequence[int], opened: NDArray[np.bool_], dismissed: NDArray[np.bool_]
+        self,
+        ns: Sequence[int],
+        opened: NDArray[np.bool_],
+        dismissed: NDArray[np.bool_],
+        predicted: NDArray[np.float32],
     ) -> None:
-        """Count outcomes."""
+        """Count outcomes, `predicted` being what `rates` had said of them."""
+        kept = float(np.exp(-len(opened) / _MEMORY))
+        promised = float(np.nansum(predicted)) / self.level
+        self._opened = self._opened * kept + float(opened.sum())
+        self._expected = self._expected * kept + promised
         for n, was_opened, was_dismissed in zip(
             ns, opened.tolist(), dismissed.tolist(), strict=True
         ):
@@ -59,16 +79,18 @@ class Popularity:
         nothing = [0, 0, 0]
         counts = np.array([self._counts.get(n, nothing) for n in ns], np.float64).reshape(-1, 3)
         smoothed = (counts[:, 1] + _PRIOR * rate) / (counts[:, 0] + _PRIOR)
-        return smoothed.astype(np.float32)
+        return np.minimum(self.level * smoothed, 1.0).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes."""
         return {
             "n": np.array(list(self._counts), np.int64),
             "counts": np.array(list(self._counts.values()), np.int64).reshape(-1, 3),
+            "level": np.array((self._opened, self._expected)),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         counts = np.asarray(state["counts"]).tolist()
         self._counts = dict(zip(np.asarray(state["n"]).tolist(), counts, strict=True))
+        self._opened, self._expected = np.asarray(state["level"], np.float64).tolist()

@@ -71,6 +71,7 @@ class Ranking(Serving):
         """Note that items are over; what they are is kept for outcomes that are still to come."""
         for n in ns:
             self.forget(n)
+            self.merit.pop(n, None)
 
     def turn(self, now: float) -> Turn:
         """Predict what was shown, learn what became known, and see to what serves."""
@@ -140,11 +141,19 @@ class Ranking(Serving):
             self.ladder.copied(Rung.LIVE, Rung.SNAPSHOT, now)
 
     def _balance(self, now: float) -> None:
-        merit, self.merit = self.merit, {}
-        known = [(self.items[n], worth) for n, worth in merit.items() if n in self.items]
-        worth = np.array([worth for _, worth in known])
-        self.publishers.offered(np.array([each.publisher for each, _ in known], np.int64), worth)
-        self.channels.offered(np.array([each.channel for each, _ in known], np.int64), worth)
+        """Tell the balances what was eligible since the last time, and let them move.
+
+        An item goes on to merit exposure as long as it lives, less and less as its key falls behind
+        younger ones. Counted once, at its publication, it would merit nothing of what is shown hours
+        later. What was eligible weighs as much as what was shown: the nights count for little.
+        """
+        known = [(self.items[n], self.worth(n, now)) for n in self.merit if n in self.items]
+        merit = np.array([worth for _, worth in known])
+        if merit.any():
+            merit /= merit.sum()
+            groups = np.array([(each.publisher, each.channel) for each, _ in known], np.int64)
+            for balance, numbers in zip((self.publishers, self.channels), groups.T, strict=True):
+                balance.offered(numbers, merit * balance.fresh)
         self.publishers.step(now)
         self.channels.step(now)
 

@@ -34,6 +34,8 @@ MAX_VALUES = 1 << 12
 each device is no field: that is what the device's own features are for."""
 
 _FIRST_ROWS = 64
+_FARTHEST_HOURS = 14
+"""Hours that a time zone is from Greenwich at most."""
 
 
 class Codes:
@@ -107,7 +109,8 @@ class People:
         for place, codes in enumerate(self.fields):
             value = attrs.get(codes.name.removeprefix("device."))
             table.codes[row, place] = 0 if value is None else codes.number(str(value))
-        table.zone[row] = self.zones.number(str(attrs.get("tz", "UTC")))
+        zone = str(attrs.get("tz", "UTC"))
+        table.zone[row] = self.zones.number(zone if known_zone(zone) else "UTC")
 
     def held_out(self, device: int) -> bool:
         """Whether a device stays on newest first for good; by its token."""
@@ -139,6 +142,13 @@ class People:
         """Return who is in some rows."""
         return self._tables[shelf].device[rows]
 
+    def axes(self, shelf: int, rows: Rows) -> tuple[NDArray[np.intp], ...]:
+        """Return what features of some rows vary with: their device fields, then their time zones."""
+        table = self._tables[shelf]
+        # As wide as an index: three heads look each of them up, and numpy would widen it each time.
+        fields = (column.take(rows).astype(np.intp) for column in table.codes.T)
+        return *fields, table.zone.take(rows).astype(np.intp)
+
     def codes(self, shelf: int, rows: Rows) -> NDArray[np.uint16]:
         """Return the fields of some rows; uint16 [rows, fields]."""
         return self._tables[shelf].codes[rows]
@@ -157,7 +167,8 @@ class _Rows:
 
     def __init__(self, fields: int) -> None:
         self.device: Tokens = np.zeros(0, np.uint64)
-        self.codes: NDArray[np.uint16] = np.zeros((0, fields), np.uint16)
+        # Field by field in memory: one item asks for one field of a hundred thousand rows.
+        self.codes: NDArray[np.uint16] = np.zeros((fields, 0), np.uint16).T
         self.zone: NDArray[np.uint16] = np.zeros(0, np.uint16)
         self.holdout: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
@@ -167,10 +178,22 @@ class _Rows:
             return
         more = max(row + 1, 2 * rows, _FIRST_ROWS) - rows
         self.device = np.concatenate((self.device, np.zeros(more, np.uint64)))
-        nothing = np.zeros((more, self.codes.shape[1]), np.uint16)
-        self.codes = np.concatenate((self.codes, nothing))
+        nothing = np.zeros((self.codes.shape[1], more), np.uint16)
+        self.codes = np.concatenate((self.codes.T, nothing), axis=1).T
         self.zone = np.concatenate((self.zone, np.zeros(more, np.uint16)))
         self.holdout = np.concatenate((self.holdout, np.zeros(more, np.bool_)))
+
+
+@lru_cache(maxsize=1 << 12)
+def known_zone(zone: str) -> bool:
+    """Whether a time zone is one: devices say what they like, and each zone costs time per hour."""
+    if zone.lstrip("+-").isdigit():
+        return len(zone) <= len("+14") and abs(int(zone)) <= _FARTHEST_HOURS
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, KeyError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=1 << 12)

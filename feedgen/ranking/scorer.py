@@ -8,6 +8,7 @@ of it, and only what concerns the device itself is looked up per device.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,15 +99,21 @@ def context_columns(
     zones: Sequence[str], now: float, codes: NDArray[np.intp] | None
 ) -> tuple[Column, ...]:
     """Return the columns of hour, weekday and rank as serving has them."""
-    local = moments(zones, now)
-    hours = np.array([0, *(token("context.hour", h) for h, _ in local)], np.uint64)
-    days = np.array([0, *(token("context.weekday", d) for _, d in local)], np.uint64)
-    rank = np.array([token("context.rank", SHOWN_FIRST)], np.uint64)
+    hours, days, rank = _moment_tokens(tuple(zones), int(now // 3600))
     return (
         Column("context.hour", hours, codes),
         Column("context.weekday", days, codes),
         Column("context.rank", rank),
     )
+
+
+@lru_cache(maxsize=8)
+def _moment_tokens(zones: tuple[str, ...], hour: int) -> tuple[Tokens, Tokens, Tokens]:
+    """Return the tokens of hour and weekday by number of the zone, and that of the rank."""
+    local = moments(zones, hour * 3600.0)
+    hours = np.array([0, *(token("context.hour", h) for h, _ in local)], np.uint64)
+    days = np.array([0, *(token("context.weekday", d) for _, d in local)], np.uint64)
+    return hours, days, np.array([token("context.rank", SHOWN_FIRST)], np.uint64)
 
 
 def moment_columns(
@@ -153,7 +160,7 @@ class Parts(NamedTuple):
     """
 
     scalar: tuple[float, float]
-    coded: list[tuple[Floats, Floats] | None]
+    coded: list[tuple[Floats, Floats | None] | None]
     others: tuple[Column, ...]
     groups: NDArray[np.intp]
     slopes: Floats
@@ -168,7 +175,7 @@ class Before(NamedTuple):
     """
 
     device: Tokens
-    codes: tuple[NDArray[np.uint16], ...]
+    codes: tuple[NDArray[np.intp], ...]
 
 
 class Laid(NamedTuple):
@@ -192,6 +199,79 @@ def lay_out(impressions: Impressions, bits: int) -> Laid:
     return Laid(places(tokens, bits), absent, layout(impressions))
 
 
+class Stack(NamedTuple):
+    """Features that vary with the same, as places in tables.
+
+    Attributes:
+        features: what they are.
+        at: int64 [features, values].
+        absent: bool [features, values], where there is no such field; None if there always is.
+    """
+
+    features: list[Feature]
+    at: NDArray[np.int64]
+    absent: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, found: list[tuple[Feature, Tokens]], bits: int) -> Stack:
+        """Return features of which the tokens are known."""
+        tokens = np.stack([tokens for _, tokens in found])
+        absent = None if tokens.all() else tokens == 0
+        return cls([feature for feature, _ in found], places(tokens, bits), absent)
+
+
+class Apart(NamedTuple):
+    """An item's features, told apart by what they vary with; the same for all heads.
+
+    Attributes:
+        scalars: the same for every device.
+        coded: per axis: the device fields, then the time zone; None where nothing varies with it.
+        own: of the device itself.
+    """
+
+    scalars: Stack
+    coded: list[Stack | None]
+    own: list[Feature]
+
+
+def told_apart(item: ItemTokens, people: People, now: float, bits: int) -> Apart:
+    """Return an item's features before any device."""
+    axes = [np.empty(0, np.intp) for _ in (*people.fields, people.zones)]
+    of_item, item_fields = item_columns(
+        np.array([item.item], np.uint64), np.array([item.fields], np.uint64)
+    )
+    every = Impressions(
+        (Column("device", np.zeros(2, np.uint64)),),
+        of_item,
+        item_fields=item_fields,
+        device_fields=tuple(
+            Column(codes.name, codes.tokens, axis)
+            for codes, axis in zip(people.fields, axes, strict=False)
+        ),
+        context=context_columns(people.zones.values, now, axes[-1]),
+    )
+    scalars: list[tuple[Feature, Tokens]] = []
+    coded: list[list[tuple[Feature, Tokens]]] = [[] for _ in axes]
+    own: list[Feature] = []
+    for feature in features(every):
+        if feature.operands[0].name == "device":
+            # A cross with a field that the item lacks is absent for every device.
+            if len(feature.operands) == 1 or feature.operands[1].tokens.any():
+                own.append(feature)
+            continue
+        if not all(operand.tokens.any() for operand in feature.operands):
+            continue
+        column = feature.column()
+        if column.codes is None:
+            scalars.append((feature, column.tokens))
+        else:
+            axis = next(n for n, each in enumerate(axes) if each is column.codes)
+            coded[axis].append((feature, column.tokens))
+    return Apart(
+        Stack.of(scalars, bits), [Stack.of(each, bits) if each else None for each in coded], own
+    )
+
+
 class Head:
     """One head's tables, and what items come to under them.
 
@@ -200,11 +280,12 @@ class Head:
         blocks: its features.
     """
 
-    __slots__ = ("_own", "blocks", "tables")
+    __slots__ = ("_groups", "_own", "blocks", "tables")
 
     def __init__(self, tables: Tables, blocks: Sequence[Block] = BLOCKS) -> None:
         self.tables = tables
         self.blocks = blocks
+        self._groups = frozenset(block.group for block in blocks)
         self._own: dict[int, tuple[Layout, NDArray[np.intp], NDArray[np.intp], Floats]] = {}
 
     # ---- Few impressions
@@ -238,53 +319,32 @@ class Head:
 
     # ---- One item before many devices
 
-    def parts(self, item: ItemTokens, people: People, now: float) -> Parts:
-        """Return what an item's features add up to, for any device."""
-        axes = [np.empty(0, np.intp) for _ in (*people.fields, people.zones)]
-        of_item, item_fields = item_columns(
-            np.array([item.item], np.uint64), np.array([item.fields], np.uint64)
-        )
-        every = Impressions(
-            (Column("device", np.zeros(2, np.uint64)),),
-            of_item,
-            item_fields=item_fields,
-            device_fields=tuple(
-                Column(codes.name, codes.tokens, axis)
-                for codes, axis in zip(people.fields, axes, strict=False)
-            ),
-            context=context_columns(people.zones.values, now, axes[-1]),
-        )
-        scalars: list[tuple[Feature, Tokens]] = []
-        coded: list[list[tuple[Feature, Tokens]]] = [[] for _ in axes]
-        own: list[Feature] = []
-        for feature in features(every, self.blocks):
-            if feature.operands[0].name == "device":
-                own.append(feature)
-                continue
-            column = feature.column()
-            if column.codes is None:
-                scalars.append((feature, column.tokens))
-            else:
-                axis = next(n for n, each in enumerate(axes) if each is column.codes)
-                coded[axis].append((feature, column.tokens))
-        # A cross with a field that the item lacks is absent for every device.
-        own = own[:1] + [each for each in own[1:] if each.operands[1].tokens.any()]
-        z, variance = self._sum(scalars)
+    def parts(self, apart: Apart, *, sampled: bool) -> Parts:
+        """Return what an item's features add up to, for any device.
+
+        Args:
+            apart: all features of the item; those of other blocks are left out.
+            sampled: whether variances are wanted.
+        """
+        z, variance = self._sum(apart.scalars, sampled=sampled)
+        own = [feature for feature in apart.own if feature.group in self._groups]
         return Parts(
-            (self.tables.offset + float(z[0]), float(variance[0])),
-            [self._sum(each) if each else None for each in coded],
+            (self.tables.offset + float(z[0]), 0.0 if variance is None else float(variance[0])),
+            [self._sum(each, sampled=sampled) if each else None for each in apart.coded],
             tuple(feature.operands[1] for feature in own[1:]),
             np.array([feature.group for feature in own], np.intp),
             self.tables.slopes_of([feature.family for feature in own]),
         )
 
-    def _sum(self, found: list[tuple[Feature, Tokens]]) -> tuple[Floats, Floats]:
-        tokens = np.stack([tokens for _, tokens in found])
-        groups = np.array([feature.group for feature, _ in found], np.intp)
-        slopes = self.tables.slopes_of([feature.family for feature, _ in found])
-        z, variance = self.tables.add(tokens, groups, slopes, sampled=True)
-        assert variance is not None, "asked for"
-        return z, variance
+    def _sum(self, found: Stack, *, sampled: bool) -> tuple[Floats, Floats | None]:
+        at, absent, kept = found.at, found.absent, found.features
+        which = [place for place, feature in enumerate(kept) if feature.group in self._groups]
+        if len(which) < len(kept):
+            kept = [kept[place] for place in which]
+            at, absent = at[which], None if absent is None else absent[which]
+        groups = np.array([feature.group for feature in kept], np.intp)
+        slopes = self.tables.slopes_of([feature.family for feature in kept])
+        return self.tables.add_at(at, absent, groups, slopes, sampled=sampled)
 
     def before(
         self, parts: Parts, before: Before, *, sampled: bool
@@ -294,9 +354,9 @@ class Head:
         variance = np.full(len(z), parts.scalar[1], np.float32) if sampled else None
         for sums, codes in zip(parts.coded, before.codes, strict=True):
             if sums is not None:
-                z += sums[0][codes]
-                if variance is not None:
-                    variance += sums[1][codes]
+                z += sums[0].take(codes)
+                if variance is not None and sums[1] is not None:
+                    variance += sums[1].take(codes)
         for start in range(0, len(z), _BLOCK):
             block = slice(start, start + _BLOCK)
             more, spread = self._devices(parts, before, block, sampled=sampled)
@@ -312,8 +372,10 @@ class Head:
         device = before.device[block]
         tokens = np.empty((1 + len(parts.others), len(device)), np.uint64)
         tokens[0] = device
-        first = mixed(device)
+        first = mixed(device) if parts.others else device
         for place, other in enumerate(parts.others, 1):
-            varied = other.tokens if other.codes is None else other.tokens[before.codes[-1][block]]
+            varied = (
+                other.tokens if other.codes is None else other.tokens.take(before.codes[-1][block])
+            )
             tokens[place] = paired(first, varied)
         return self.tables.add(tokens, parts.groups, parts.slopes, sampled=sampled)

@@ -105,7 +105,11 @@ class Scoring(Protocol):
         """Return who is in some rows, as `tokens.device_token` of each."""
 
     def plain(self, shelf: int, rows: Rows) -> NDArray[np.bool_] | None:
-        """Return which rows show their windows by key alone, whatever repeats; None if none do."""
+        """Return which rows show their windows by key alone, whatever repeats; None if none do.
+
+        Candidates for them are retrieved by keys without terms: their personal parts take these
+        back.
+        """
 
     def groups(self, record: Record) -> Sequence[int]:
         """Return the groups of an item whose repetition tires: channel, publisher, two tags.

@@ -7,8 +7,8 @@ the seed, the item and the device alone.
 
 from __future__ import annotations
 
-from math import log
-from typing import TYPE_CHECKING
+from math import exp, log
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,20 @@ _TERMS = 1 << 17
 """Items whose terms are kept."""
 
 
+class Merit(NamedTuple):
+    """What an item was worth as it was offered.
+
+    Attributes:
+        opened: predicted openings by all that it was offered to.
+        published: Unix seconds.
+        term: its term at that time, without correction.
+    """
+
+    opened: float
+    published: float
+    term: int
+
+
 class Serving:
     """Terms and scores; see `Scoring`.
 
@@ -68,7 +82,7 @@ class Serving:
         popularity: counts of items.
         live: the learned heads.
         snapshot: the last good ones.
-        merit: predicted openings of what was offered since they were last taken, by item.
+        merit: of live items.
     """
 
     def __init__(self, settings: RankingSettings, *, shelves: int, live: Served) -> None:
@@ -82,7 +96,7 @@ class Serving:
         self.popularity = Popularity(settings.value)
         self.live = live
         self.snapshot: Served | None = None
-        self.merit: dict[int, float] = {}
+        self.merit: dict[int, Merit] = {}
         self._tau = settings.value.tau * TICKS_PER_SECOND
         self.bound = int(self._tau * log(settings.bound))
         self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
@@ -191,6 +205,15 @@ class Serving:
         ticks += self.correction(record)
         return int(np.float32(min(max(ticks, -self.bound), self.bound)))
 
+    def worth(self, n: int, now: float) -> float:
+        """Return the openings that a live item may expect now: by what was learned of it, and faded."""
+        merit = self.merit[n]
+        _, ticks = self._terms.get(n, (0, merit.term))
+        gained = (ticks - merit.term) / self._tau
+        return merit.opened * exp(
+            gained - max(now - merit.published, 0.0) / self.settings.value.tau
+        )
+
     def correction(self, record: Record) -> int:
         """Return the ticks that balance exposure."""
         known = self.items.of(record)
@@ -223,25 +246,25 @@ class Serving:
         served = self.served
         if served is None:
             return self._held_back(np.array([term]), shelf, rows, one=True)
-        if len(rows) <= _FEW:
-            scores = self.table([record], [term], shelf, rows, now)
-            if scores is None:
-                return None
-            columns = (None if column is None else column[:, 0] for column in scores)
-            return Scores(*columns)  # type: ignore[arg-type] # the first is never None
-        people = self.people
-        codes = people.codes(shelf, rows)
-        device = people.devices(shelf, rows)
-        axes = tuple(np.ascontiguousarray(column) for column in codes.T)
-        before = Before(device, (*axes, people.zone(shelf, rows)))
-        valued = served.before(self._parts_of(served, record, now), before)
+        valued = self._valued(served, record, shelf, rows, now)
         self._offer(record, valued.opened, now)
+        return self._column(valued, record, term, shelf, rows)
+
+    def _valued(self, served: Served, record: Record, shelf: int, rows: Rows, now: float) -> Valued:
+        """Return what one item is worth to some rows."""
+        if len(rows) <= _FEW:
+            return served.each(self.impressions([record], shelf, rows, now))
+        people = self.people
+        before = Before(people.devices(shelf, rows), people.axes(shelf, rows))
+        return served.before(self._parts_of(served, record, now), before)
+
+    def _column(self, valued: Valued, record: Record, term: int, shelf: int, rows: Rows) -> Scores:
         return self._as_scores(
             valued,
             np.full(1, term - self.correction(record)),
             np.array([record.n], np.uint64),
-            device,
-            people.holdout(shelf, rows),
+            self.people.devices(shelf, rows),
+            self.people.holdout(shelf, rows),
             np.array([term]),
         )
 
@@ -254,11 +277,14 @@ class Serving:
         if served is None:
             return self._held_back(np.array(terms), shelf, rows)
         if len(rows) > _FEW:
-            columns = [
-                self.scores(record, term, shelf, rows, now)
-                for record, term in zip(records, terms, strict=True)
-            ]
-            return _side_by_side(columns)
+            return _side_by_side(
+                [
+                    self._column(
+                        self._valued(served, record, shelf, rows, now), record, term, shelf, rows
+                    )
+                    for record, term in zip(records, terms, strict=True)
+                ]
+            )
         shared = np.array(terms) - [self.correction(record) for record in records]
         numbers = np.array([record.n for record in records], np.uint64)
         parts = []
@@ -272,8 +298,6 @@ class Serving:
                 None if valued.sd is None else valued.sd.reshape(shape),
                 valued.opened.reshape(shape),
             )
-            if len(records) == 1:
-                self._offer(records[0], valued.opened, now)
             device = self.people.devices(shelf, block)[:, None]
             held_out = self.people.holdout(shelf, block)[:, None]
             parts.append(
@@ -306,13 +330,7 @@ class Serving:
         if valued.sd is None:
             return Scores(mean)
         sd = np.where(held_out, np.float32(0), valued.sd) if back else valued.sd
-        drawn = paired(mixed(device ^ self._seed), numbers)
-        # Of 24 bits the highest number and a half would round to 1, whose sample is infinite.
-        drawn >>= np.uint64(64 - _DRAWN_BITS)
-        uniform = drawn.astype(np.float32)
-        uniform += np.float32(0.5)
-        uniform *= np.float32(2.0**-_DRAWN_BITS)
-        return Scores(mean, sd, uniform)
+        return Scores(mean, sd, draws(paired(mixed(device ^ self._seed), numbers)))
 
     def _held_back(
         self, terms: NDArray[np.int64], shelf: int, rows: Rows, *, one: bool = False
@@ -404,19 +422,26 @@ class Serving:
     def _offer(self, record: Record, opened: NDArray[np.float32], now: float) -> None:
         """Note what an item was offered to; once, and not when it is ranked anew."""
         if now - record.published_ms / 1000 < _NEW:
-            self.merit[record.n] = self.merit.get(record.n, 0.0) + float(opened.sum())
+            term = self._known_term(record) or 0
+            nothing = Merit(0.0, record.published_ms / 1000, term)
+            held = self.merit.get(record.n, nothing)
+            self.merit[record.n] = held._replace(opened=held.opened + float(opened.sum()))
+            if len(self.merit) > _TERMS:
+                del self.merit[next(iter(self.merit))]
 
 
-def _side_by_side(columns: Sequence[Scores | None]) -> Scores | None:
-    found = [scores for scores in columns if scores is not None]
-    if len(found) < len(columns):
-        return None
-    sampled = all(scores.sd is not None for scores in found)
-    mean = np.stack([scores.mean for scores in found], axis=1)
-    if not sampled:
-        return Scores(mean)
-    return Scores(
-        mean,
-        np.stack([scores.sd for scores in found if scores.sd is not None], axis=1),
-        np.stack([scores.uniform for scores in found if scores.uniform is not None], axis=1),
+def draws(tokens: Tokens) -> NDArray[np.float32]:
+    """Return tokens as numbers in (0, 1)."""
+    # Of 24 bits the highest number and a half would round to 1, whose sample is infinite.
+    uniform = (tokens >> np.uint64(64 - _DRAWN_BITS)).astype(np.float32)
+    uniform += np.float32(0.5)
+    uniform *= np.float32(2.0**-_DRAWN_BITS)
+    return uniform
+
+
+def _side_by_side(columns: Sequence[Scores]) -> Scores:
+    stacked = (
+        None if parts[0] is None else np.stack(parts, axis=1)
+        for parts in zip(*columns, strict=True)
     )
+    return Scores(*stacked)  # type: ignore[arg-type] # the first is never None

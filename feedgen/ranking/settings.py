@@ -43,7 +43,7 @@ class RankingSettings:
         fields: attributes of devices that are features, at most eight.
         holdout: share of devices that stay on newest first for good, to compare with.
         refresh: seconds between two takings over of what was learned into what is served.
-        batch: outcomes learned in one turn at most.
+        batch: outcomes learned in one turn at most; 400 take some ten to twenty milliseconds.
         seed: of what is drawn.
         repeats: how much repetition tires within a window: channel, publisher, first two tags.
         model: of every head.

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
-_AT_ONCE = 1 << 16
-"""Look-ups up to which all features are laid out together."""
+_AT_ONCE = 2048
+"""Impressions up to which all features are laid out together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +140,7 @@ class Tables:
         sampled: bool,
     ) -> tuple[Floats, Floats | None]:
         """Do what `add` does, for places in the tables instead of tokens."""
-        if at.size <= _AT_ONCE:
+        if at.shape[1] <= _AT_ONCE:
             return self._add_together(at, absent, groups, slopes, sampled=sampled)
         z = np.zeros(at.shape[1], np.float32)
         variance = np.zeros(len(z), np.float32) if sampled else None

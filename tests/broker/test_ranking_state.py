@@ -21,8 +21,9 @@ def section(**values: object) -> object:
 
 
 def test_the_defaults_of_the_settings_are_those_of_the_ranking():
-    plain = RankingSettings(seed=SETTINGS.seed)
+    plain = RankingSettings(seed=SETTINGS.seed, batch=SETTINGS.batch)
     assert plain == SETTINGS
+    assert SETTINGS.batch < RankingSettings().batch, "the event loop has its turn in between"
 
 
 def test_what_the_operator_sets_arrives():

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 Series: TypeAlias = "dict[str, Floats]"
 
 SMALL = Settings(people=400, steps=100)
-LIVELY = replace(LONG_LIVED, people=400)
+LIVELY = replace(LONG_LIVED, people=400, steps=60)
 MANY_ITEMS = Settings(
     people=400,
-    steps=110,
+    steps=95,
     step=0.5 * HOUR,
     market=Market(publishers=6),
-    stream=StreamSettings(rate=20.0),
+    stream=StreamSettings(rate=20.0, weights=(1.0,) * 6),
 )
-"""Publishers with twenty live items each: with few, a single good one is all that their exposure depends on."""
+"""Six publishers with twenty live items each: with few, a single good one is all that exposure depends on."""
 AFTER = 20_000
 """Impressions after which exposure is to be fair."""
 UNSETTLED = Settings(people=600, steps=160)

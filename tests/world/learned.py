@@ -86,7 +86,11 @@ class Learned(Hooks):
 
     def scores(self, who: Ints, items: Items, now: float) -> Scores:
         ranking = self.ranking
-        self.events += ranking.turn(now).events
+        turn = ranking.turn(now)
+        self.events += turn.events
+        while turn.more:
+            turn = ranking.turn(now)
+            self.events += turn.events
         records = self._published(items)
         self._expire(items)
         ranking.prepare(records)

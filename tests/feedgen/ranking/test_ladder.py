@@ -116,7 +116,7 @@ def test_a_drift_that_lasts_makes_the_model_fall():
         .run(10_000, right, right, right)
         .run(6000, right, right, nothing, rate=lambda p: 0.85 * p)
     )
-    assert world.steps[0] == (LIVE, NEWEST, Reason.DRIFT)
+    assert world.steps[0] == (LIVE, POPULARITY, Reason.DRIFT)
     assert world.log[0].t < 14_000
 
 

@@ -16,6 +16,7 @@ from feedgen.ranking.scorer import (
     MAX_TAGS,
     RANKS,
     Before,
+    told_apart,
     Head,
     context_columns,
     item_columns,
@@ -123,7 +124,7 @@ def test_serving_says_of_devices_what_training_says_of_the_same_impressions(worl
     people, model, head = world
     rows, now = np.arange(200), NOW + hours * 3600
     served, variance = head.before(
-        head.parts(item_tokens(item), people, now), before(people, rows), sampled=True
+        head.parts(told_apart(item_tokens(item), people, now, head.tables.bits), sampled=True), before(people, rows), sampled=True
     )
     shown = impressions(people, rows, [item] * 200, np.full(200, now))
     each, its_variance = head.each(lay_out(shown, BITS), sampled=True)
@@ -173,7 +174,7 @@ def test_any_item_is_served_as_it_is_trained(item, publisher, hours, row):
     record = replace(ITEM, item=item, publisher=publisher)
     rows, now = np.array([row]), NOW + hours * 3600
     served, _ = head.before(
-        head.parts(item_tokens(record), people, now), before(people, rows), sampled=False
+        head.parts(told_apart(item_tokens(record), people, now, head.tables.bits), sampled=True), before(people, rows), sampled=False
     )
     shown = impressions(people, rows, [record], np.array([now]))
     trained = model.logits(encode(shown, BITS))
@@ -186,7 +187,7 @@ WORLD = learned(seed=1)
 def test_more_devices_than_are_laid_out_at_a_time_are_as_each_by_itself():
     people, _, head = WORLD
     rows = np.arange(20_000) % 200
-    parts = head.parts(item_tokens(ITEM), people, NOW)
+    parts = head.parts(told_apart(item_tokens(ITEM), people, NOW, head.tables.bits), sampled=True)
     z, variance = head.before(parts, before(people, rows), sampled=True)
     first, its_variance = head.before(parts, before(people, np.arange(200)), sampled=True)
     np.testing.assert_array_equal(z, np.tile(first, 100))
@@ -195,7 +196,7 @@ def test_more_devices_than_are_laid_out_at_a_time_are_as_each_by_itself():
 
 def test_uncertainty_that_nobody_asks_for_is_not_computed():
     people, _, head = WORLD
-    parts = head.parts(item_tokens(ITEM), people, NOW)
+    parts = head.parts(told_apart(item_tokens(ITEM), people, NOW, head.tables.bits), sampled=True)
     asked = before(people, np.arange(5))
     assert head.before(parts, asked, sampled=False)[1] is None
     np.testing.assert_array_equal(
@@ -207,7 +208,7 @@ def test_a_value_first_seen_after_the_tables_were_made_counts_as_unknown():
     people, model, head = learned(seed=2, n=500)
     people.seat(0, 200, "newcomer", {"class": "fridge", "tz": "Europe/Oslo"})
     rows = np.array([200])
-    parts = head.parts(item_tokens(ITEM), people, NOW)
+    parts = head.parts(told_apart(item_tokens(ITEM), people, NOW, head.tables.bits), sampled=True)
     z, _ = head.before(parts, before(people, rows), sampled=False)
     shown = impressions(people, rows, [ITEM], np.array([NOW]))
     np.testing.assert_allclose(z, model.logits(encode(shown, BITS)), atol=1e-4)
