@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from feedgen.ranking.event_ranker import MAX_NUMBERS, alike, event_ranker, impressions
 from feedgen.ranking.features import MAX_FIELDS
 from feedgen.ranking.hedge import log_loss
+from feedgen.ranking.model import MAX_FAMILIES
 from tests.feedgen.model_cases import assert_close, assert_same, log, measured, progressively
 
 
@@ -42,6 +43,8 @@ def test_any_events_are_learned_in_a_batch_as_one_by_one(events, data):
     labels = data.draw(st.lists(st.booleans(), min_size=len(events), max_size=len(events)))
     one, batch = event_ranker(), event_ranker()
     batch.learn(events, labels)
+    # Who comes too late for a slope of its own depends on who came together.
+    assume(len(batch.model.families) < MAX_FAMILIES)
     for each, label in zip(events, labels, strict=True):
         one.learn([each], [label])
     assert_close(one.model, batch.model)
