@@ -28,6 +28,10 @@ from broker.commands import (
 )
 from broker.commands.shell import Failure
 
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""numpy reads these when it is imported. Its matrices here are small: several threads of them would
+wait for each other, and for whoever else has the cores."""
+
 app = typer.Typer(
     name="fleetfeed",
     no_args_is_help=True,
@@ -79,6 +83,8 @@ app.add_typer(ranking.app, name="ranking")
 
 def main() -> None:
     """Run the command line on `sys.argv` and exit."""
+    for threads in _ONE_THREAD:
+        os.environ.setdefault(threads, "1")
     try:
         app(prog_name="fleetfeed")
     except Failure as failure:

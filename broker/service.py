@@ -275,6 +275,7 @@ class Service:
                 self.sending.forms.add(tag, record)
         if self.learning is not None:
             self.learning.prepare(records)
+            self.learning.forget_items(record.n for record in records if record.retracted)
         self.engine.publish(records, tags)
 
     # ---- Work: engine to frames

@@ -46,6 +46,8 @@ _PAIRS = 1 << 14
 _DRAWN_BITS = 23
 _SUMMED = 64
 """Items whose sums are kept, for the next chunk of an offer; each may take hundreds of KiB."""
+_MERITS = 1 << 13
+"""Items that merit exposure, the youngest: those before have faded, and each is looked at every minute."""
 _TERMS = 1 << 17
 """Items whose terms are kept."""
 
@@ -101,6 +103,7 @@ class Serving:
         self.bound = int(self._tau * log(settings.bound))
         self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
         self._terms: dict[int, tuple[int, int]] = {}  # version of the content, and ticks
+        self._terms_hour = 0
         self._corrections: dict[tuple[int, int], int] = {}  # as of the last turn
         self._parts: dict[tuple[int, int], tuple[Parts, ...]] = {}  # by item and version
         self._parts_of_state = (0, 0)
@@ -158,6 +161,10 @@ class Serving:
     def prepare(self, records: Sequence[Record]) -> None:
         """Compute the terms of items together, before the engine asks for each."""
         served = self.served
+        hour = int(self._now // 3600)
+        if hour != self._terms_hour:
+            self._terms_hour = hour
+            self._terms.clear()
         records = [record for record in records if self._known_term(record) is None]
         if served is None or not records:
             return
@@ -426,7 +433,7 @@ class Serving:
             nothing = Merit(0.0, record.published_ms / 1000, term)
             held = self.merit.get(record.n, nothing)
             self.merit[record.n] = held._replace(opened=held.opened + float(opened.sum()))
-            if len(self.merit) > _TERMS:
+            if len(self.merit) > _MERITS:
                 del self.merit[next(iter(self.merit))]
 
 
