@@ -16,13 +16,13 @@ from feedgen.ranking.scorer import (
     MAX_TAGS,
     RANKS,
     Before,
-    told_apart,
     Head,
     context_columns,
     item_columns,
     item_tokens,
     lay_out,
     moment_columns,
+    told_apart,
 )
 from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import token
@@ -124,7 +124,9 @@ def test_serving_says_of_devices_what_training_says_of_the_same_impressions(worl
     people, model, head = world
     rows, now = np.arange(200), NOW + hours * 3600
     served, variance = head.before(
-        head.parts(told_apart(item_tokens(item), people, now, head.tables.bits), sampled=True), before(people, rows), sampled=True
+        head.parts(told_apart(item_tokens(item), people, now, head.tables.bits), sampled=True),
+        before(people, rows),
+        sampled=True,
     )
     shown = impressions(people, rows, [item] * 200, np.full(200, now))
     each, its_variance = head.each(lay_out(shown, BITS), sampled=True)
@@ -174,7 +176,9 @@ def test_any_item_is_served_as_it_is_trained(item, publisher, hours, row):
     record = replace(ITEM, item=item, publisher=publisher)
     rows, now = np.array([row]), NOW + hours * 3600
     served, _ = head.before(
-        head.parts(told_apart(item_tokens(record), people, now, head.tables.bits), sampled=True), before(people, rows), sampled=False
+        head.parts(told_apart(item_tokens(record), people, now, head.tables.bits), sampled=True),
+        before(people, rows),
+        sampled=False,
     )
     shown = impressions(people, rows, [record], np.array([now]))
     trained = model.logits(encode(shown, BITS))
