@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feedgen.ranking.features import features
+from feedgen.ranking.features import POSITION, features
 from feedgen.ranking.scorer import MAX_TAGS, SHOWN_FIRST, moments
 from feedgen.ranking.tokens import token
 
@@ -133,5 +133,5 @@ def _names(serving: Serving, shelf: int, row: int, record: Record, now: float) -
     hour, weekday = moments(people.zones.values, now)[max(zone, 1) - 1]
     names[token("context.hour", hour)] = f"hour {hour}"
     names[token("context.weekday", weekday)] = _WEEKDAYS[int(weekday)]
-    names[token("context.rank", SHOWN_FIRST)] = "position"
+    names[token(POSITION, SHOWN_FIRST)] = "position"
     return names

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from feedgen.ranking.tokens import Tokens
 
+POSITION = "context.rank"
+"""The column of the place at which an item was shown. It is a feature by itself and not crossed: people
+look at the top first whoever they are, and serving holds it constant."""
 MAX_FIELDS = 8
 """Columns of one kind that are used; crosses grow with their product."""
 
@@ -142,6 +145,10 @@ class Impressions:
         columns: tuple[Column, ...] = getattr(self, kind)
         return columns
 
+    def crossed(self, kind: str) -> tuple[Column, ...]:
+        """Return the columns of a kind that others are crossed with."""
+        return tuple(column for column in self.of(kind) if column.name != POSITION)
+
     def __len__(self) -> int:
         lengths = {
             len(column.tokens if column.codes is None else column.codes)
@@ -194,7 +201,7 @@ def features(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Iter
     """Yield the features of impressions, one by one."""
     for block in blocks:
         ones = impressions.of(block.one)
-        others = [()] if block.other is None else [(c,) for c in impressions.of(block.other)]
+        others = [()] if block.other is None else [(c,) for c in impressions.crossed(block.other)]
         for one in ones:
             for other in others:
                 operands = (one, *other)
@@ -223,7 +230,9 @@ def stacked(impressions: Impressions, blocks: Sequence[Block] = BLOCKS) -> Token
         if block.other is None:
             parts.append(kinds[block.one])
         else:
-            crossed = pairs(kinds[block.one][:, None], kinds[block.other][None])
+            of_other = enumerate(impressions.of(block.other))
+            others = [place for place, column in of_other if column.name != POSITION]
+            crossed = pairs(kinds[block.one][:, None], kinds[block.other][None, others])
             parts.append(crossed.reshape(crossed.shape[0] * crossed.shape[1], length))
     return np.concatenate(parts)
 

@@ -140,7 +140,7 @@ class People:
 
     def devices(self, shelf: int, rows: Rows) -> Tokens:
         """Return who is in some rows."""
-        return self._tables[shelf].device[rows]
+        return self._tables[shelf].device.take(rows)
 
     def axes(self, shelf: int, rows: Rows) -> tuple[NDArray[np.intp], ...]:
         """Return what features of some rows vary with: their device fields, then their time zones."""
@@ -159,7 +159,7 @@ class People:
 
     def holdout(self, shelf: int, rows: Rows) -> NDArray[np.bool_]:
         """Return which of some rows stay on newest first."""
-        return self._tables[shelf].holdout[rows]
+        return self._tables[shelf].holdout.take(rows)
 
 
 class _Rows:

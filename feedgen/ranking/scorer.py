@@ -15,6 +15,7 @@ import numpy as np
 
 from feedgen.ranking.features import (
     BLOCKS,
+    POSITION,
     Block,
     Column,
     Feature,
@@ -103,7 +104,7 @@ def context_columns(
     return (
         Column("context.hour", hours, codes),
         Column("context.weekday", days, codes),
-        Column("context.rank", rank),
+        Column(POSITION, rank),
     )
 
 
@@ -113,7 +114,7 @@ def _moment_tokens(zones: tuple[str, ...], hour: int) -> tuple[Tokens, Tokens, T
     local = moments(zones, hour * 3600.0)
     hours = np.array([0, *(token("context.hour", h) for h, _ in local)], np.uint64)
     days = np.array([0, *(token("context.weekday", d) for _, d in local)], np.uint64)
-    return hours, days, np.array([token("context.rank", SHOWN_FIRST)], np.uint64)
+    return hours, days, np.array([token(POSITION, SHOWN_FIRST)], np.uint64)
 
 
 def moment_columns(
@@ -139,11 +140,11 @@ def moment_columns(
             local = local_hour(zones[number - 1], hour)
             hours[place] = token("context.hour", str(local[0]))
             days[place] = token("context.weekday", str(local[1]))
-    ranks = np.array([token("context.rank", str(n)) for n in range(RANKS)], np.uint64)
+    ranks = np.array([token(POSITION, str(n)) for n in range(RANKS)], np.uint64)
     return (
         Column("context.hour", hours, codes),
         Column("context.weekday", days, codes),
-        Column("context.rank", ranks, np.clip(rank, 0, RANKS - 1).astype(np.intp)),
+        Column(POSITION, ranks, np.clip(rank, 0, RANKS - 1).astype(np.intp)),
     )
 
 
@@ -357,8 +358,10 @@ class Head:
                 z += sums[0].take(codes)
                 if variance is not None and sums[1] is not None:
                     variance += sums[1].take(codes)
-        for start in range(0, len(z), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        # Without crosses there is one look-up per device, and nothing to lay out.
+        step = _BLOCK if parts.others else max(len(z), 1)
+        for start in range(0, len(z), step):
+            block = slice(start, start + step)
             more, spread = self._devices(parts, before, block, sampled=sampled)
             z[block] += more
             if variance is not None and spread is not None:

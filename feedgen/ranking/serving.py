@@ -270,7 +270,7 @@ class Serving:
             valued,
             np.full(1, term - self.correction(record)),
             np.array([record.n], np.uint64),
-            self.people.devices(shelf, rows),
+            None if valued.sd is None else self.people.devices(shelf, rows),
             self.people.holdout(shelf, rows),
             np.array([term]),
         )
@@ -323,7 +323,7 @@ class Serving:
         valued: Valued,
         shared: NDArray[np.int64],
         numbers: Tokens,
-        device: Tokens,
+        device: Tokens | None,
         held_out: NDArray[np.bool_],
         terms: NDArray[np.int64],
     ) -> Scores:
@@ -334,7 +334,7 @@ class Serving:
         back = held_out.any()
         if back:
             mean = np.where(held_out, -terms.astype(np.float32), mean)
-        if valued.sd is None:
+        if valued.sd is None or device is None:
             return Scores(mean)
         sd = np.where(held_out, np.float32(0), valued.sd) if back else valued.sd
         return Scores(mean, sd, draws(paired(mixed(device ^ self._seed), numbers)))
