@@ -151,7 +151,7 @@ def learning(run: Run, names: Sequence[str]) -> str:
         upper.set(ylabel="NE (lower is better)", ylim=(bottom, min(top, 1.3)))
         lower.set(ylabel="AUC", xlabel=f"{'hours' if hours else 'days'} since the first event")
         handles, labels = upper.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
 
     return _svg("learning", (6.2, 5.2), draw)
 
@@ -173,7 +173,7 @@ def cohorts(found: Sequence[Cohort], names: Sequence[str]) -> str:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
         handles, texts = left.get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside upper center", ncols=len(texts))
+        figure.legend(handles, texts, loc="outside upper center", ncols=min(len(texts), 4))
 
     return _svg("cohorts", (12.6, 1.3 + 0.62 * max(len(found), 1)), draw)
 
