@@ -4,11 +4,14 @@
 redelivery). `engine` is the one object that others hold; behind it `state` is what its jobs share:
 `channels`, `live` and `audience` find the rows that follow an item, `attributes` those that it is meant
 for, `item_columns`, `shelf` and `windows` are items, rows and ranked windows as arrays. `jobs` is the work
-to do, `offers`, `collapse` and `rebuild` do it a chunk at a time, `ranking` gives values and keys. `store`
-keeps items and devices on disk.
+to do, `offers`, `collapse`, `rebuild` and `refresh` do it a chunk at a time. `ranking` gives values and
+keys, `personal` brings what it thinks of a device and an item into windows, `decision_notes` keeps what
+was decided until it is written down, `placement` says where a key comes from. `evaluate` judges rankings
+on logs. `store` keeps items, devices, decisions and what was learned on disk.
 
 The core decides on plain values, synchronously: time and seeds are arguments. Only `store` does I/O.
 
-May import: the standard library, msgpack and numpy (`redis` in `store` alone). Imports nothing of
+May import: the standard library, msgpack and numpy; `redis` in `store` alone, matplotlib and rich in
+`evaluate` alone. Imports nothing of
 `broker`, `devices` or `simulator`; never asyncio outside `store`.
 """
