@@ -60,7 +60,7 @@ class Forgetful(FaultServer):
     async def kill(self) -> None:
         await super().kill()
         with closing(sqlite3.connect(self._data / FILE)) as store, store:
-            store.execute("DELETE FROM items WHERE n % 2 = 0")
+            store.execute("DELETE FROM items")
 
 
 class Forgiving(FaultServer):
@@ -82,7 +82,7 @@ async def test_a_server_that_breaks_a_promise_is_found_out(
     monkeypatch.setattr("simulator.faults.rest.PATIENCE", 1.0)
     kept = []
     code = await run_suite(
-        rounds=1,
+        rounds=2,
         seed=3,
         devices=6,
         only=Kind.KILL,
@@ -96,8 +96,8 @@ async def test_a_server_that_breaks_a_promise_is_found_out(
     assert code == 1
     found = {finding["promise"] for finding in said["findings"]}
     assert found & promises
-    assert {finding["seed"] for finding in said["findings"]} == {3}
-    assert kept == [3]
+    seeds = {finding["seed"] for finding in said["findings"]}
+    assert set(kept) == seeds <= {3, 4}
 
 
 def test_a_fault_that_cannot_be_had_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
