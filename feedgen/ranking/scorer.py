@@ -355,9 +355,9 @@ class Head:
         variance = np.full(len(z), parts.scalar[1], np.float32) if sampled else None
         for sums, codes in zip(parts.coded, before.codes, strict=True):
             if sums is not None:
-                z += sums[0].take(codes)
+                z += sums[0].take(codes, mode="wrap")
                 if variance is not None and sums[1] is not None:
-                    variance += sums[1].take(codes)
+                    variance += sums[1].take(codes, mode="wrap")
         # Without crosses there is one look-up per device, and nothing to lay out.
         step = _BLOCK if parts.others else max(len(z), 1)
         for start in range(0, len(z), step):
