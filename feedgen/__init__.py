@@ -11,7 +11,6 @@ on logs. `store` keeps items, devices, decisions and what was learned on disk.
 
 The core decides on plain values, synchronously: time and seeds are arguments. Only `store` does I/O.
 
-May import: the standard library, msgpack and numpy; `redis` in `store` alone, matplotlib and rich in
-`evaluate` alone. Imports nothing of
-`broker`, `devices` or `simulator`; never asyncio outside `store`.
+May import: the standard library, msgpack and numpy; `redis` in `store` alone, matplotlib in
+`evaluate` alone. Imports nothing of `broker`, `devices` or `simulator`; never asyncio outside `store`.
 """

@@ -84,7 +84,7 @@ LIBRARIES = {
     "devices/": {"msgpack", "numpy", "paho"},
     "feedgen/": {"msgpack", "numpy"},
     "feedgen/store/": {"redis"},
-    "feedgen/evaluate/": {"matplotlib", "rich"},
+    "feedgen/evaluate/": {"matplotlib"},
     "simulator/": {"msgpack", "numpy", "rich"},
 }  # fmt: skip
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from feedgen.ranking.features import Group
     from feedgen.ranking.model import LogisticModel, ModelSettings
     from feedgen.ranking.tokens import Tokens
 
@@ -209,15 +208,3 @@ class Tables:
         np.divide(np.float32(self.share), p, out=p)
         p += np.float32((1 - self.share) * self.rate)
         return p
-
-
-def untrained(bits: int, prior: tuple[float, ...], rate: float) -> Tables:
-    """Return tables that know nothing: every probability is `rate`."""
-    nothing = np.zeros(1 << bits, np.float32)
-    ones = np.ones(GROUPS, np.float32)
-    return Tables(bits, nothing, nothing, nothing, ones, np.array(prior, np.float32), {}, rate, 1.0)
-
-
-def groups_of(groups: list[Group]) -> NDArray[np.intp]:
-    """Return groups as an index."""
-    return np.array(groups, np.intp)

@@ -7,6 +7,7 @@ import numpy as np
 from feedgen.evaluate.metrics import measure
 from feedgen.ranking.features import GROUPS, Column, Impressions, encode
 from feedgen.ranking.model import LogisticModel, ModelSettings
+from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import token
 
 
@@ -154,3 +155,10 @@ def assert_close(one, other, tolerance=1e-9):
     np.testing.assert_allclose(one.hedge.lead, other.hedge.lead, tolerance, tolerance)
     np.testing.assert_allclose(one.rate.now, other.rate.now, tolerance)
     assert one.learned == other.learned
+
+
+def untrained(bits, prior, rate):
+    """Tables that know nothing: every probability is `rate`."""
+    nothing = np.zeros(1 << bits, np.float32)
+    ones = np.ones(GROUPS, np.float32)
+    return Tables(bits, nothing, nothing, nothing, ones, np.array(prior, np.float32), {}, rate, 1.0)

@@ -9,10 +9,10 @@ from feedgen.ranking.features import GROUPS, encode
 from feedgen.ranking.heads import NAMES, Learners, Served
 from feedgen.ranking.scorer import lay_out
 from feedgen.ranking.settings import RankingSettings, Worth
-from feedgen.ranking.tables import Tables, untrained
+from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import device_token
 from feedgen.ranking.value import TICKS_PER_SECOND
-from tests.feedgen.model_cases import assert_same, column, some
+from tests.feedgen.model_cases import assert_same, column, some, untrained
 
 DEFAULTS = RankingSettings()
 TAU = DEFAULTS.value.tau * TICKS_PER_SECOND

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from feedgen.ranking.features import GROUPS, Group, encode, layout, stacked
-from feedgen.ranking.tables import Tables, groups_of, untrained
+from feedgen.ranking.tables import Tables
 from feedgen.ranking.tokens import places
-from tests.feedgen.model_cases import some, trained
+from tests.feedgen.model_cases import some, trained, untrained
 
 BITS = 18
 
@@ -75,7 +75,7 @@ def test_what_was_never_learned_adds_nothing(known):
     assert tables.weights[places(strange[:1], BITS)] == 0
     z, variance = tables.add(
         strange,
-        groups_of([Group.DEVICE, Group.ITEM]),
+        np.array([Group.DEVICE, Group.ITEM]),
         np.ones(2, np.float32),
         sampled=True,
     )
