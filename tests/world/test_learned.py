@@ -74,29 +74,27 @@ def test_exposure_comes_near_merit_for_two_percent_of_opens() -> None:
         ratios = np.array([each[way] for each in made])
         return np.mean((ratios >= 0.8) & (ratios <= 1.25), axis=1)
 
-    assert interval(inside("corrected") - inside("uncorrected")).low > 0.15
+    assert interval(inside("corrected") - inside("uncorrected")).low > 0.2
     assert inside("corrected").mean() > 0.75
     worst = [
         [np.abs(np.log(each[way])).max() for each in made] for way in ("uncorrected", "corrected")
     ]
-    assert interval(np.subtract(*worst)).low > 0.1
+    assert interval(np.subtract(*worst)).low > 0.2
     # The budget of 2 % is kept as the balance measures it; by truth it is a tenth of a point more.
-    assert interval([each["said"][0] for each in made]).mean <= 0.021
+    assert interval([each["said"][0] for each in made]).mean <= 0.02
     assert interval([each["cost"][0] for each in made]).mean <= 0.025
 
 
 def test_after_a_drift_the_ladder_falls_and_the_model_wins_its_place_back() -> None:
-    before, after, served, falls, back = [], [], 0, 0, 0
+    before, after, falls = [], [], 0
     for seed in SEEDS:
         episode = drift(seed)
         fell = (episode["from"] == Rung.LIVE) & (episode["steps"] >= CHANGE)
-        falls += bool(fell.any())
+        falls += bool(fell.any())  # one may relearn before two windows are judged
         assert set(episode["reason"][fell].tolist()) <= {"miscalibrated", "drift"}
-        served += episode["rung"][CHANGE - 1] == Rung.LIVE
-        back += episode["rung"][-1] == Rung.LIVE
+        assert episode["rung"][CHANGE - 1] == episode["rung"][-1] == Rung.LIVE, seed
         before.append(episode["missed"][CHANGE - 20 : CHANGE].mean())
         after.append(episode["missed"][-20:].mean())
-    # One of ten may relearn before two windows are judged, or come back late.
-    assert min(served, falls, back) >= len(SEEDS) - 1
+    assert falls >= len(SEEDS) - 1
     # The world after the change is another one, and may be easier or harder to know.
     assert interval(np.subtract(after, before)).high < 0.08
