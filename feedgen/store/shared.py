@@ -160,7 +160,7 @@ class SharedStore(Store, Protocol):
         """Stores a record durably and tells the others, if `over` is what is stored of its id.
 
         Several may be under way for one id, each over the one before. A stored record whose time
-        is over counts as none.
+        is over counts as none. Where nothing is stored, it is stored whatever it is over.
 
         Returns: None once it is durable; or what is stored instead, and then nothing has changed.
         """
@@ -188,6 +188,9 @@ class SharedStore(Store, Protocol):
         notice: str = "",
     ) -> asyncio.Future[Answer]:
         """Stores a profile over the `version` that it was made from.
+
+        Removing one also ends the hold on it: its holder's next write is `Fenced`. Removing what is not
+        there is done already.
 
         Args:
             device: Its id.
@@ -232,6 +235,10 @@ class SharedStore(Store, Protocol):
     @property
     def feedback_waiting(self) -> int:
         """Bodies that wait for the trainer, as last seen by `read_feedback`."""
+
+    @property
+    def feedback_dropped(self) -> int:
+        """Bodies of all nodes that went unread since the store was made, as last seen here."""
 
     def publish(self, name: str, blob: bytes, token: int) -> asyncio.Future[bool]:
         """Puts a large value (what was learned) in the place of an earlier one of this name.

@@ -88,7 +88,7 @@ def load(path: Path, kind: str, version: int) -> dict[str, Any] | None:
         raise StoreError(_explain("read", path, error)) from error
     try:
         found, its_version, state = _unpacked(_payload(data))
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:  # TypeError: a map as a key
         raise StateError(f"{path} is no whole state ({error}): {_ADVICE}") from error
     if found != kind:
         raise StateError(f"{path} holds the state of {found!r}, not of {kind!r}: {_ADVICE}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedgen.ranking.event_ranker import event_ranker
@@ -243,6 +243,7 @@ def test_a_file_whose_checksum_is_right_and_whose_content_is_not_is_refused(path
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
+@example(b"\x81\x80\x00")  # a map whose key is a map
 def test_no_content_raises_anything_else(tmp_path_factory, payload):
     path = tmp_path_factory.getbasetemp() / "odd.state"
     path.write_bytes(framed(payload))

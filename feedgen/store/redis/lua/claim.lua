@@ -1,0 +1,34 @@
+-- Makes a node the holder of a device; see SharedStore.claim.
+--
+-- KEYS: the device, its dismissals, the set of devices that the node holds in this partition, the count
+--       that tokens and versions are drawn from.
+-- ARGV: node, device, the claim's own name, the nodes that are alive as ",a,b,", 1 to pass by one of
+--       these, now, where the name of a set of held devices ends and that of a node begins.
+-- Returns {0, holder} where one that is alive has it; else {1, token, version, blob, clean, the holder
+-- before, its dismissals}.
+local node, device, name, now = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
+local kept = redis.call('HMGET', KEYS[1], 'token', 'version', 'blob', 'holder', 'clean', 'claim')
+local token, version, blob, holder, clean = kept[1], kept[2] or '0', kept[3], kept[4] or '', kept[5]
+local before, was_clean = holder, (clean == '1' or not token) and '1' or '0'
+local repeated = false
+if kept[6] then
+  local last, last_clean, last_before = kept[6]:match('^(%S+) (%d) (.*)$')
+  if last == name then -- an earlier attempt, whose answer was lost
+    repeated, was_clean, before = true, last_clean, last_before
+  end
+end
+if not repeated then
+  local is_held = holder ~= '' and holder ~= node and ARGV[4]:find(',' .. holder .. ',', 1, true)
+  if is_held and ARGV[5] ~= '1' then
+    return { 0, holder }
+  end
+  token = redis.call('INCR', KEYS[4])
+  redis.call('HSET', KEYS[1], 'token', token, 'holder', node, 'clean', '0',
+    'claim', name .. ' ' .. was_clean .. ' ' .. before)
+  if holder ~= '' and holder ~= node then
+    redis.call('SREM', KEYS[3]:sub(1, tonumber(ARGV[7])) .. holder, device) -- of the same hash tag
+  end
+  redis.call('SADD', KEYS[3], device)
+end
+local dismissed = redis.call('ZRANGEBYSCORE', KEYS[2], now, '+inf')
+return { 1, tonumber(token), tonumber(version), blob, tonumber(was_clean), before, dismissed }
