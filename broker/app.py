@@ -57,10 +57,15 @@ async def _serve(config: Config) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of amqtt's own $SYS plugin
         broker = Broker(_broker_config(config))
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        """The first ends the service in its own time, the second at once."""
+        (hurry if stop.is_set() else stop).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     await broker.start()
     plugin: FeedPlugin = broker.plugins_manager.get_plugin("FeedPlugin")
     if plugin.failure is not None:
@@ -79,11 +84,13 @@ async def _serve(config: Config) -> int:
     if config.tls.bind is not None:
         ports[-1] += " with TLS"
     registration = "open" if config.open_mode else "closed"
+    node = f"node {plugin.server.node.name}, " if plugin.server.node is not None else ""
     print(  # noqa: T201 (the one line that tells a supervisor that the server is ready)
-        f"fleetfeed: listening on {' and '.join(ports)} (data {config.data}, {registration} registration)",
+        f"fleetfeed: listening on {' and '.join(ports)} ({node}data {config.data}, {registration} registration)",
         flush=True,
     )
     await stop.wait()
+    await plugin.server.drain(hurry)
     await broker.shutdown()
     return plugin.exit_code()
 

@@ -14,12 +14,15 @@ from typing import Annotated
 import typer
 
 from broker.commands import (
+    broker_files,
     decisions,
     devices,
     evaluate,
     explain,
     faults,
+    gateway,
     items,
+    plan,
     ranking,
     server,
     settings,
@@ -65,6 +68,8 @@ def root(
 for _command in (
     server.serve,
     server.demo,
+    gateway.gateway,
+    broker_files.broker_files,
     faults.faults,
     items.publish,
     items.replay,
@@ -73,6 +78,7 @@ for _command in (
     explain.explain,
     decisions.decisions,
     evaluate.evaluate,
+    plan.plan,
     settings.check_config,
 ):
     app.command()(_command)

@@ -13,6 +13,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from broker.config_cluster import ClusterSettings, StoreSettings
+from broker.config_gateway import GatewaySettings
 from broker.config_sections import (
     AuthSettings,
     FeedSettings,
@@ -30,10 +32,13 @@ from devices.topics import futility
 __all__ = [
     "OFF",
     "AuthSettings",
+    "ClusterSettings",
     "Config",
     "FeedSettings",
+    "GatewaySettings",
     "LimitSettings",
     "RankingSettings",
+    "StoreSettings",
     "TlsSettings",
     "TokenSettings",
     "TopicSettings",
@@ -86,6 +91,9 @@ class Config(BaseSettings):
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
     token: TokenSettings = TokenSettings()
+    store: StoreSettings = StoreSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from broker.config import Config, is_loopback
+from broker.config_cluster import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 _PREFIX = "FLEETFEED_"
 # Read by the command line itself; not settings of the server.
-_CLIENT_VARIABLES = frozenset({"FLEETFEED_CONFIG", "FLEETFEED_PASSWORD", "FLEETFEED_DEBUG"})
+_CLIENT_VARIABLES = frozenset(
+    {"FLEETFEED_BROKER", "FLEETFEED_CONFIG", "FLEETFEED_PASSWORD", "FLEETFEED_DEBUG"}
+)
 # Kubernetes puts these into every pod beside a service called "fleetfeed": nobody's mistake.
 _SERVICE_LINK = re.compile(r"FLEETFEED_(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP).*)?)")
 
@@ -116,7 +119,7 @@ def resolve(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     variables = _leaves(_Environment(environ)())
     given |= {name: (value, Origin("env", _variable(name))) for name, value in variables}
     given |= {
-        name: (value, Origin("flag", "--" + name.replace("_", "-")))
+        name: (value, Origin("flag", "--" + name.partition(".")[0].replace("_", "-")))
         for name, value in flags.items()
         if value is not None
     }
@@ -126,12 +129,18 @@ def resolve(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
         problems += [_sentence(fault, given) for fault in error.errors()]
         config = None
     values = {
-        name: (value, given[name][1] if name in given else Origin())
+        name: (_public(name, value), given[name][1] if name in given else Origin())
         for name, value in _leaves((config or Config()).model_dump())
     }
     if config is not None and not problems:
         return Resolved(values, (), _warnings(config), config)
-    return Resolved(values | ({} if config else given), tuple(problems))
+    written = {name: (_public(name, value), origin) for name, (value, origin) in given.items()}
+    return Resolved(values | ({} if config else written), tuple(problems))
+
+
+def _public(name: str, value: Any) -> Any:
+    """A value as it may be shown."""
+    return without_password(value) if name == _ADDRESS and isinstance(value, str) else value
 
 
 def example() -> str:
@@ -153,11 +162,17 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
+_ADDRESS = "store.url"
+"""The one setting that may hold a password."""
+
 # Settings whose default cannot be written in TOML.
 _EXAMPLES: dict[str, Any] = {
     "open": True,
     "feed.attributes": ("tz", "class", "quiet", "sleep", "region"),
     "ranking.seed": 1,
+    "store.url": "redis://127.0.0.1:6379",
+    "store.ca": "redis-ca.pem",
+    "cluster.node": "node-1",
     "topics.read": ("weather/#",),
     "topics.write": ("home/#",),
     "tls.bind": "0.0.0.0:8883",
@@ -168,6 +183,7 @@ _EXAMPLES: dict[str, Any] = {
     "token.algorithm": "EdDSA",
     "token.issuer": "https://login.example.com",
     "token.audience": "fleetfeed",
+    "gateway.instance": "fleetfeed",
 }
 
 
@@ -290,7 +306,7 @@ def _sentence(fault: ErrorDetails, given: Mapping[str, tuple[Any, Origin]]) -> s
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if where not in given and where in dict(_sections()):  # settings that do not go together
         return f"{where}: {message}." if where else f"{message[0].upper()}{message[1:]}."
-    got = f" = {fault['input']!r}" if name in given else ""
+    got = f" = {_public(name, fault['input'])!r}" if name in given else ""
     return f"{name}{got}{origin}: {message}."
 
 

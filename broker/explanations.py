@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from feedgen.engine import Engine
     from feedgen.placement import Placement
     from feedgen.ranking.explain import Explanation
+    from feedgen.ranking.following import Following
     from feedgen.ranking.ranking import Ranking
 
 
 def explained(
-    live: Live, engine: Engine, ranking: Ranking | None, now: float
+    live: Live, engine: Engine, ranking: Ranking | Following | None, now: float
 ) -> list[dict[str, Any]]:
     """The items of a device's window, best first, as JSON without their payloads.
 

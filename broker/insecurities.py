@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from broker.config import is_loopback
+from broker.config_cluster import without_password
 from devices.registry import covers
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def insecurities(config: Config, *, files: bool = True) -> tuple[Insecurity, ...
         files: Look at the modes of the files that they name, too; those that are missing are left out.
             Without it the answer depends on `config` alone.
     """
-    found = [*_ports(config), *_topics(config), *_logins(config), *_rest(config)]
+    found = [*_ports(config), *_topics(config), *_logins(config), *_store(config), *_rest(config)]
     if files:
         found += _files(config)
     return tuple(found)
@@ -133,6 +134,17 @@ def _rest(config: Config) -> Iterator[Insecurity]:
             "log_level",
             config.log_level,
             "names of clients and topics go to the log; 'info' is enough for production.",
+        )
+
+
+def _store(config: Config) -> Iterator[Insecurity]:
+    store = config.store
+    if store.url is not None and not store.encrypted and not all(map(is_loopback, store.hosts)):
+        yield Insecurity(
+            "store.url",
+            without_password(store.url),
+            "items, credentials and its password cross the network in the clear; use rediss://, or a"
+            " network that nobody else is in.",
         )
 
 

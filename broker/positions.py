@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from broker.counters import Counters
     from broker.lane.connection import Connection
     from broker.lane.session import Session
-    from broker.profiles import Profiles
+    from broker.profiles import ProfileKeeper
     from broker.roster import Live, Roster, Shelf
     from broker.sending import Sending
     from devices.frames import Hello
@@ -90,7 +90,7 @@ class Positions:
         roster: Roster,
         registry: Registry,
         engine: Engine,
-        profiles: Profiles,
+        profiles: ProfileKeeper,
         sending: Sending,
         counters: Counters,
         now: Callable[[], float],

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Protocol
 
 from feedgen.store.base import DropDevice, PutDevice
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.store.base import Op, Store
+
+
+class ProfileKeeper(Protocol):
+    """What the rest of a server asks of whoever stores its profiles."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to flush."""
+
+    def save(self, profile: Profile, then: Callable[[], None] | None = None) -> None:
+        """Stores a profile with the next flush; `then` is called when it is durable."""
+
+    async def write(self, profile: Profile, notice: str = "") -> None:
+        """Stores what the operator changed; returns when it is durable.
+
+        Args:
+            profile: Changed, or dropped.
+            notice: Why its connections end at every server, "" if they stay.
+
+        Raises:
+            StoreError: It was added elsewhere at the same time.
+        """
+
+    def drop(self, device: str) -> None:
+        """Has the store forget a device with the next flush, and everything that it dismissed."""
+
+    def flush(self) -> None:
+        """Hands the store all profiles that wait."""
 
 
 class Profiles:
@@ -42,6 +70,16 @@ class Profiles:
         if then is not None:
             waiting.append(then)
         self._wake()
+
+    async def write(
+        self,
+        profile: Profile,
+        notice: str = "",  # noqa: ARG002 (there is no other server)
+    ) -> None:
+        """Stores what the operator changed; see `ProfileKeeper.write`."""
+        durable = asyncio.Event()
+        self.save(profile, durable.set)
+        await durable.wait()
 
     def drop(self, device: str) -> None:
         """Has the store forget a device with the next flush, and everything that it dismissed.

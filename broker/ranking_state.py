@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from feedgen.engine import SHELVES
+from feedgen.ranking.following import Following
 from feedgen.ranking.labelled import Settings as LabelSettings
 from feedgen.ranking.ranking import Ranking
 from feedgen.ranking.settings import RankingSettings, Worth
@@ -87,6 +88,13 @@ def load(settings: RankingSettings, data: Path, counters: Counters, now: float) 
         logger.warning("the ranking begins anew, its state is now in %s: %s", aside, error)
         ranking = Ranking(settings, shelves=len(SHELVES))
     ranking.turn(now)
+    return ranking
+
+
+def following(settings: RankingSettings, now: float) -> Following:
+    """The ranking of a node, which serves what another one learns; it knows what hour it is."""
+    ranking = Following(settings, shelves=len(SHELVES))
+    ranking.tick(now)
     return ranking
 
 

@@ -155,6 +155,7 @@ class Roster:
         engine: Where their windows are.
         dismissed: Device and item number of every dismissal that the store kept.
         wake: Called when the engine has windows to fill.
+        ledger: What keeps what devices hold.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class Roster:
         engine: Engine,
         dismissed: Iterable[tuple[str, int]],
         wake: Callable[[], None],
+        ledger: type[Ledger] = Ledger,
     ) -> None:
         self._feed = feed
         self._registry = registry
@@ -178,7 +180,7 @@ class Roster:
             self._bar(device, n)
         self.shelves = [
             Shelf(
-                Ledger(
+                ledger(
                     columns,
                     max_inflight=feed.max_inflight,
                     qos_by_priority=feed.qos_by_priority,
@@ -227,7 +229,8 @@ class Roster:
         self.fit(live)
         if profile.session is not None:
             shelf.ledger.unpack(seat.row, profile.session)
-            profile.session = None
+            shelf.ledger.failures[seat.row] = profile.failures
+            profile.session, profile.failures = None, 0
             live.proven = True
         self._lives[profile.device] = live
         self._depart(live)
@@ -366,6 +369,11 @@ class Roster:
         """An item never returns to this device's window."""
         self._bar(live.profile.device, n)
         self._engine.dismiss(live.seat, n)
+
+    def bar(self, device: str, ns: Iterable[int]) -> None:
+        """Items never return to a device that has no row yet."""
+        for n in ns:
+            self._bar(device, n)
 
     def barred(self, device: str) -> list[int]:
         """Numbers of the items that never return to this device: dismissed, or poison to it."""

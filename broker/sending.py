@@ -89,7 +89,7 @@ class Sending:
         blocked = shelf.ledger.blocked.take(batch.rows)
         if blocked.any():
             sends = self._behind_what_waits(shelf, rows, sends, blocked)
-        packets = batch.tails if batch.whole else _packets(batch, _pick(rows, shelf.topics))
+        packets = batch.tails if batch.whole else framed(batch, _pick(rows, shelf.topics))
         size = len(packets) * len(packets[0]) if batch.whole else sum(map(len, packets))
         sent: list[int] = []
         waiting = zip(sends, packets, strict=True)
@@ -100,6 +100,9 @@ class Sending:
                 sent.append(0)  # no room, or the connection is about to be lost
         if sum(sent) != size:
             self._write_rest(shelf, rows, packets, sent)
+        self._count(batch, size)
+
+    def _count(self, batch: Batch, size: int) -> None:
         frames = self._frames
         frames["sent"] += len(batch.tails)
         frames["bytes"] += size
@@ -180,7 +183,7 @@ class Sending:
             connection.ack_queue.append(connection.row_key | packet_id)
 
 
-def _packets(batch: Batch, topics: Sequence[bytes]) -> list[bytes]:
+def framed(batch: Batch, topics: Sequence[bytes]) -> list[bytes]:
     """The packets of a batch that has only what follows their topic names."""
     heads = _HEADERS[batch.qos]
     return [

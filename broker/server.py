@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from broker.access.door import Door
 from broker.access.rules import Rules
 from broker.access.tls import server_context
 from broker.admin import handlers
+from broker.cluster.node import Node
+from broker.cluster.stores import shared_store
 from broker.control import SOCKET_NAME, ControlServer
 from broker.counters import Counters
 from broker.lane.exchange import Exchange
@@ -23,10 +27,14 @@ from feedgen.store.base import PutDevice
 from feedgen.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
 
     from broker.config import Config
+    from feedgen.ranking.following import Following
     from feedgen.ranking.ranking import Ranking
+    from feedgen.store.base import Loaded, Store
+    from feedgen.store.shared import SharedStore
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +44,22 @@ class Server:
 
     Args:
         config: The settings.
+        shared: A store that other servers use, too, in the place of that of the settings.
 
     Attributes:
+        node: This server among those that share its store; None if it is alone.
         addresses: What was bound: the plaintext port, the TLS port, or both in this order.
         exchange: All topics that are not the feed's.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, shared: SharedStore | None = None) -> None:
         self.config = config
         self.counters = Counters()
-        self.store = SqliteStore(config.data)
+        if shared is None and config.store.url is not None:
+            shared = shared_store(config.store)
+        self._shared = shared
+        self.store: Store = SqliteStore(config.data) if shared is None else shared
+        self.node: Node | None = None
         self.exchange = Exchange(config.topics, self.counters)
         self.addresses: list[tuple[str, int]] = []
 
@@ -64,11 +78,8 @@ class Server:
         """
         config = self.config
         tls = server_context(config.tls) if config.tls.bind is not None else None
-        loaded = self.store.open()
+        loaded = await self._open()
         try:
-            self.registry, self._outdated = load_registry(
-                config, loaded.devices, clean=loaded.clean
-            )
             ranking = self._ranking(loaded.key)
             engine = Engine(
                 landmark=time.time(),
@@ -77,6 +88,7 @@ class Server:
                 repeats=None if ranking is None else ranking.settings.repeats,
                 record_decisions=config.ranking.decisions,
             )
+            node = self.node
             self.service = Service(
                 config=config,
                 store=self.store,
@@ -85,6 +97,7 @@ class Server:
                 engine=engine,
                 counters=self.counters,
                 ranking=ranking,
+                **({} if node is None else node.parts()),
             )
             self.rules = Rules(
                 prefix=config.feed.prefix,
@@ -97,16 +110,20 @@ class Server:
                 key=loaded.key,
                 counters=self.counters,
                 on_promoted=self.service.profiles.save,
+                passwords_exist=node is not None,
             )
             self.lane = Lane(
-                door=self.door,
+                door=self.door if node is None else node.door(self.door),
                 rules=self.rules,
                 feed=self.service,
-                host=self.service,
+                host=self.service if node is None else node.host(self.service),
                 exchange=self.exchange,
                 counters=self.counters,
                 limits=config.limits,
             )
+            self.service.lane = self.lane
+            if node is not None:
+                await node.warm_up()
             if config.plain:
                 self.addresses.append(await self.lane.listen(config.host, config.port))
             if tls is not None:
@@ -122,6 +139,9 @@ class Server:
         except BaseException:
             await self._stop()
             raise
+        if node is not None:
+            logger.info("node %s has joined: %d items read", node.name, len(loaded.records))
+            return
         logger.info(
             "%d items, %d devices read; the last run ended %s",
             len(loaded.records),
@@ -129,13 +149,42 @@ class Server:
             "in order" if loaded.clean else "without warning: positions start new epochs",
         )
 
-    def _ranking(self, key: bytes) -> Ranking | None:
-        """The learned ranking with what it learned so far; None if another one was chosen."""
+    async def _open(self) -> Loaded:
+        """Reads the store: all of it, or as a node what all nodes need."""
+        config = self.config
+        if self._shared is None:
+            loaded = self.store.open()
+            try:
+                self.registry, self._outdated = load_registry(
+                    config, loaded.devices, clean=loaded.clean
+                )
+            except BaseException:
+                await self.store.close(clean=loaded.clean)
+                raise
+            return loaded
+        self.registry, self._outdated = load_registry(config, (), clean=True)
+        config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = config.cluster.node or node_name()
+        self.node = Node(name, self._shared, self.registry, config.cluster)
+        return await self.node.join()
+
+    def _ranking(self, key: bytes) -> Ranking | Following | None:
+        """The learned ranking with what it learned so far; None if another one was chosen.
+
+        A node learns nothing by itself: it follows what one of all learns.
+        """
         section, data = self.config.ranking, self.config.data
         if section.model != "learned":
             return None
         settings = ranking_state.ranking_settings(section, key)
+        if self.node is not None:
+            return ranking_state.following(settings, time.time())
         return ranking_state.load(settings, data, self.counters, time.time())
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Of several servers, lets clients go to the others, a few at a time; `hurry` ends it."""
+        if self.node is not None:
+            await self.node.drain(hurry)
 
     async def stop(self) -> None:
         """Closes the ports and keeps every position."""
@@ -145,9 +194,20 @@ class Server:
 
     async def _stop(self) -> None:
         """Before the store may say that its positions hold, those that do not are taken out."""
+        if self.node is not None:
+            await self.lane.stop()
+            await self.node.stop()
         profiles = map(self.registry.get, self._outdated)
-        self.store.submit([PutDevice(p.device, p.pack()) for p in profiles if p is not None])
+        outdated = [PutDevice(p.device, p.pack()) for p in profiles if p is not None]
+        if outdated:
+            self.store.submit(outdated)
         await self.service.stop()
+
+
+def node_name() -> str:
+    """A name that no other node has: the machine's, and a random part."""
+    machine = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-.")[:48] or "node"
+    return f"{machine}-{secrets.token_hex(3)}"
 
 
 def load_registry(

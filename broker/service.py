@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from broker.acceptance import Acceptance, failed
 from broker.decisions import DIRECTORY, Decisions
 from broker.explanations import explained
 from broker.learning import LearningLoop
@@ -28,23 +29,28 @@ from broker.sending import Sending
 from devices import slots
 from devices.frames import BadUp, Bye, Feedback, Hello, Kind, decode_up
 from devices.frames import Profile as ProfileMessage
-from feedgen.catalog import Catalog, Outcome
+from devices.ledger import Ledger
+from feedgen.catalog import Catalog
 from feedgen.items import InvalidItem, Record, decode_item
-from feedgen.store.base import Dismiss, DropItems, PutItem
+from feedgen.store.base import Dismiss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from broker.acceptance import Items
     from broker.config import Config
     from broker.counters import Counters
     from broker.lane.connection import Connection
     from broker.lane.listener import Lane
     from broker.lane.session import Session
+    from broker.profiles import ProfileKeeper
+    from broker.ranked_windows import RankedWindows
     from broker.roster import Live, Shelf
     from devices.frames import Event
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine
+    from feedgen.ranking.following import Following
     from feedgen.ranking.ranking import Ranking
     from feedgen.store.base import Loaded, Store
 
@@ -66,6 +72,13 @@ _TIMER = 0.25
 _WATCH = 1.0
 
 
+class Popularity(Protocol):
+    """Who counts what people do with items, where nothing is learned."""
+
+    def feedback(self, n: int, *, shown: int = 0, opened: int = 0, dismissed: int = 0) -> None:
+        """Count what devices did with an item; see `Engine.feedback`."""
+
+
 class Service:
     """Joins the engine, the ledgers, the store and the connections of one server.
 
@@ -82,7 +95,17 @@ class Service:
         counters: What happens is counted here.
         ranking: The engine's scoring, if it has one.
         clock: Unix seconds; a clock that goes back is held still.
+        profiles: Makes what stores profiles, as `Profiles` does.
+        catalog: What is known of items; without it this server numbers them by itself.
+        acceptance: Makes what accepts items, as `Acceptance` does.
+        learn: Makes what learns, as `LearningLoop` does.
+        count: Makes what counts popularity of an engine, the counters and what wakes this service;
+            without it the engine does.
     """
+
+    # What a gateway beside an outside broker has in their place.
+    ledger: type[Ledger] = Ledger
+    sender: type[Sending] = Sending
 
     def __init__(
         self,
@@ -93,8 +116,13 @@ class Service:
         registry: Registry,
         engine: Engine,
         counters: Counters,
-        ranking: Ranking | None = None,
+        ranking: Ranking | Following | None = None,
         clock: Callable[[], float] = time.time,
+        profiles: Callable[..., ProfileKeeper] = Profiles,
+        catalog: Catalog | None = None,
+        acceptance: Callable[..., Items] = Acceptance,
+        learn: Callable[..., RankedWindows] = LearningLoop,
+        count: Callable[..., Popularity] | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -102,8 +130,9 @@ class Service:
         self.engine = engine
         self.counters = counters
         self.lane: Lane = None  # type: ignore[assignment] # joined by `join`
-        self.catalog = Catalog(loaded.next_n)
+        self.catalog = Catalog(loaded.next_n) if catalog is None else catalog
         self.catalog.load(loaded.records)
+        self.items = acceptance(catalog=self.catalog, store=store, counters=counters, keeper=self)
         self._loop = asyncio.get_running_loop()
         self._wall = clock
         self._last_ms = 0
@@ -112,15 +141,16 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
         self._stopping = False
-        self.profiles = Profiles(registry, store, self._schedule)
+        self.profiles = profiles(registry, store, self._schedule)
         self.roster = Roster(
             feed=config.feed,
             registry=registry,
             engine=engine,
             dismissed=loaded.dismissed,
             wake=self._schedule,
+            ledger=self.ledger,
         )
-        self.sending = Sending(self.roster.shelves, engine, counters)
+        self.sending = self.sender(self.roster.shelves, engine, counters)
         self.positions = Positions(
             feed=config.feed,
             session_expiry=config.limits.session_expiry,
@@ -140,9 +170,12 @@ class Service:
             wanted=ranking is not None and config.ranking.decisions,
         )
         self._step = _STEP if ranking is None else _LEARNED_STEP
-        self.learning: LearningLoop | None = None
+        self.popularity: Popularity = (
+            engine if count is None else count(engine, counters, self._schedule)
+        )
+        self.learning: RankedWindows | None = None
         if ranking is not None:
-            self.learning = LearningLoop(
+            self.learning = learn(
                 ranking=ranking,
                 engine=engine,
                 roster=self.roster,
@@ -176,7 +209,7 @@ class Service:
         await self.lane.stop()
         self.sending.take_acks()
         for live in self.roster:
-            self._pack(live)
+            self.pack(live)
         for session in self.lane.sessions.values():
             # What it holds beside its feed ends here, so all of it is new when it comes back.
             if session.holds_state and (profile := self.positions.device_of(session)) is not None:
@@ -205,20 +238,30 @@ class Service:
 
     def now(self) -> float:
         """Unix seconds; never less than before."""
-        return self._now_ms() / 1000
+        return self.now_ms() / 1000
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """The same in whole milliseconds."""
         self._last_ms = max(self._last_ms, int(self._wall() * 1000))
         return self._last_ms
 
     # ---- Items: PUBLISH to engine
 
     def item(
-        self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None], publisher: str
-    ) -> None:
+        self,
+        channel: str,
+        payload: bytes,
+        *,
+        dup: bool,
+        done: Callable[[], None],
+        publisher: str,
+        qos: int = 1,
+    ) -> bool:
         """Takes an item of an authenticated user, "" if of none.
 
         `done` is called when it is durable, or refused.
+
+        Returns: False if it cannot be taken now; nothing has changed, and `done` is not called.
         """
         self.counters.items["received"] += 1
         try:
@@ -227,27 +270,18 @@ class Service:
             self.counters.rejected[error.reason.value] += 1
             logger.info("item on %.80r refused: %s (%s)", channel, error.reason.value, error.detail)
             done()
-            return
-        accepted = self.catalog.accept(item, self._now_ms(), dup, publisher)
-        self.counters.items[accepted.outcome.value] += 1
-        record = accepted.record
-        if record is None:
-            self.barrier(done)
-            return
-        changes = accepted.outcome is not Outcome.UNCHANGED
-        future = self.store.submit((PutItem(record),))
+            return True
+        return self.items.accept(item, dup=dup, publisher=publisher, qos=qos, done=done)
 
-        def durable(future: asyncio.Future[None]) -> None:
-            if _failed(future):
-                return
-            if changes:
-                self._durable.append(record)
-                self._schedule()
-            done()
-            if not self.congested:
-                self.lane.resume_paused()
+    def durable(self, record: Record) -> None:
+        """A record holds from now on: it goes to the engine."""
+        self._durable.append(record)
+        self._schedule()
 
-        future.add_done_callback(durable)
+    def relieved(self) -> None:
+        """The store has worked something off: publishers may be read again."""
+        if not self.congested:
+            self.lane.resume_paused()
 
     def barrier(self, done: Callable[[], None]) -> None:
         """Calls `done` when everything taken so far is durable."""
@@ -255,7 +289,7 @@ class Service:
             self.profiles.flush()
 
         def durable(future: asyncio.Future[None]) -> None:
-            if not _failed(future):
+            if not failed(future):
                 done()
 
         self.store.submit(()).add_done_callback(durable)
@@ -263,7 +297,8 @@ class Service:
     @property
     def congested(self) -> bool:
         """Whether publishers should be read no further."""
-        return self.store.pending + len(self._durable) > self.config.limits.max_pending_items
+        waiting = self.items.waiting + len(self._durable)
+        return waiting > self.config.limits.max_pending_items or self.items.congested
 
     def _publish_records(self, records: Iterable[Record]) -> None:
         records = list(records)
@@ -417,14 +452,14 @@ class Service:
         if self.learning is not None:
             self.learning.heard(live, event, self.now())
         elif self.config.ranking.model != "newest" and event.kind in _COUNTED:
-            self.engine.feedback(event.n, **{_COUNTED[event.kind]: 1})
+            self.popularity.feedback(event.n, **{_COUNTED[event.kind]: 1})
 
     def _dismiss(self, live: Live, n: int) -> None:
         """An item never returns to this device's window."""
         if self.engine.item(n) is None:
             return  # it is over, and so never returns anyway
         self.roster.dismiss(live, n)
-        self.store.submit((Dismiss(live.profile.device, n),)).add_done_callback(_failed)
+        self.store.submit((Dismiss(live.profile.device, n),)).add_done_callback(failed)
 
     def _profile(self, live: Live, message: ProfileMessage, done: Callable[[], None]) -> None:
         """What the device follows and what it says of itself."""
@@ -436,12 +471,12 @@ class Service:
             return
 
         def durable() -> None:
-            self._follow(live.profile)
+            self.follow(live.profile)
             done()
 
         self.profiles.save(live.profile, durable)
 
-    def _follow(self, profile: Profile) -> None:
+    def follow(self, profile: Profile) -> None:
         """The feed of a device follows its profile."""
         live = self.roster.get(profile.device)
         if live is not None:
@@ -452,13 +487,14 @@ class Service:
 
     async def changed(self, profile: Profile) -> None:
         """Stores a profile that the operator changed and lets it take effect."""
-        await self._saved(profile)
-        self._follow(profile)
+        await self.profiles.write(profile)
+        self.follow(profile)
 
     async def ended(self, profile: Profile, reason: str) -> None:
         """Ends the connections and sessions of a profile for this reason, and stores it."""
         self.lane.forget(profile.device, reason)
-        await self.changed(profile)
+        await self.profiles.write(profile, reason)
+        self.follow(profile)
 
     async def removed(self, profile: Profile) -> None:
         """Forgets a device: its connections and sessions, its row, its dismissals, its decisions.
@@ -477,12 +513,7 @@ class Service:
             await (self.learning or self.decisions).erase(device, self.now())
         finally:
             self.profiles.drop(device)
-            await self._saved(profile)
-
-    async def _saved(self, profile: Profile) -> None:
-        durable = asyncio.Event()
-        self.profiles.save(profile, durable.set)
-        await durable.wait()
+            await self.profiles.write(profile, "device_removed")
 
     def window(self, device: str) -> list[tuple[int, str | bytes]] | None:
         """A device's feed as the server has it: number and payload as sent; None if it has no row."""
@@ -568,6 +599,7 @@ class Service:
         """What time alone brings about."""
         self._timer = self._loop.call_later(_TIMER, self._on_timer)
         self._expire()
+        self.items.tick()
         now = self._loop.time()
         self.positions.tick(now)
         if now >= self._watch_at:
@@ -582,8 +614,8 @@ class Service:
             self.sending.forms.end(n)
         if over:
             self.counters.items["expired"] += len(over)
-            ns = tuple(record.n for record in over)
-            self.store.submit((DropItems(ns),)).add_done_callback(_failed)
+            self.items.drop(over)
+            ns = [record.n for record in over]
             self.roster.forget_items(ns)
             if self.learning is not None:
                 self.learning.forget_items(ns)
@@ -593,7 +625,7 @@ class Service:
     def _watch(self, now: float) -> None:
         """Devices that wait, stall, or have been away for long."""
         for live in self.roster.away_since(now - self.config.feed.away_after):
-            self._pack(live)
+            self.pack(live)
             self.roster.unseat(live)
         for shelf in self.roster.shelves:
             self._watch_acknowledgements(shelf, now)
@@ -603,7 +635,7 @@ class Service:
             if self.engine.busy:
                 self._schedule()
 
-    def _pack(self, live: Live) -> None:
+    def pack(self, live: Live) -> None:
         """Keeps a device's position, and when it was last here."""
         away = 0.0 if live.connection is not None else self._loop.time() - live.away_since
         live.profile.seen = int(self.now() - away)
@@ -625,11 +657,6 @@ class Service:
                     feed.stall_close,
                 )
                 live.connection.abort("stalled")
-
-
-def _failed(future: asyncio.Future[None]) -> bool:
-    """Whether a submission came to nothing, as happens only when the store closes."""
-    return future.cancelled() or future.exception() is not None
 
 
 def _shown(record: Record, capacity: int) -> str | bytes:

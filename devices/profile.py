@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -24,8 +24,8 @@ EVERYTHING = ("#",)
 """The filters that cover every channel, or every topic without a leading `$`."""
 
 # Of the stored bytes; a new one for every change, with `unpack` reading the older ones too.
-_FORM = 2
-_FIELDS = {1: 14, 2: 18}  # after the form
+_FORM = 3
+_FIELDS = {1: 14, 2: 18, 3: 20}  # after the form
 _SHARED = 1 << 14  # distinct values kept for sharing; where there are more, sharing saves little
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -88,6 +88,10 @@ class Profile:
         password: An encoded argon2 hash, for a password that somebody chose; None = it has none.
         revoked: Whether it is refused whatever it can prove.
         seen: Unix seconds at which it was last connected when `session` was packed; 0 = never.
+        failures: Connections in a row that failed at the oldest frame in flight when `session` was
+            packed to be resumed at another server.
+        kept_at: The server that keeps what its persistent session holds beside its feed; "" = nothing
+            is kept, or there is only one server.
     """
 
     device: str
@@ -110,6 +114,8 @@ class Profile:
     password: str | None = field(default=None, repr=False)
     revoked: bool = False
     seen: int = 0
+    failures: int = 0
+    kept_at: str = ""
 
     def effective_attrs(self) -> Attrs:
         """The attributes that an item's `where` is compared with: the operator's win."""
@@ -142,9 +148,16 @@ class Profile:
                 self.password,
                 self.revoked,
                 self.seen,
+                self.failures,
+                self.kept_at,
             )
         )
         return packed
+
+    def become(self, other: Profile) -> None:
+        """Take over every field of another profile of the same device."""
+        for name in _NAMES:
+            setattr(self, name, getattr(other, name))
 
     @classmethod
     def unpack(cls, device: str, data: bytes) -> Profile:
@@ -154,15 +167,36 @@ class Profile:
             BadProfile: The bytes are damaged or of a newer version.
         """
         try:
-            form, *fields = msgpack.unpackb(data, use_list=False)
-            if form in _FIELDS and len(fields) == _FIELDS[form]:
-                follow, attrs, operator_attrs, k, budget, max_qos, agent, *others = fields
+            form, *values = msgpack.unpackb(data, use_list=False)
+            if form in _FIELDS and len(values) == _FIELDS[form]:
+                follow, attrs, operator_attrs, k, budget, max_qos, agent, *others = values
                 others[3] = _unpack_rights(others[3], form)
                 shared = shared_follow(follow), shared_attrs(attrs), shared_attrs(operator_attrs)
                 return cls(device, *shared, k, budget, max_qos, sys.intern(agent), *others)
         except (ValueError, TypeError, AttributeError) as error:
             raise BadProfile(f"{device}: not a profile: {error}") from error
         raise BadProfile(f"{device}: a profile of form {form!r}, known are 1 to {_FORM}")
+
+
+_NAMES = tuple(each.name for each in fields(Profile))
+
+
+def merge(base: Profile, mine: Profile, theirs: Profile) -> Profile:
+    """One profile of two that were changed apart from each other: field by field, whoever changed it.
+
+    Where both did, mine stands, as the one that will be written last. Epochs only grow, whoever says so.
+
+    Args:
+        base: What both were made from.
+        mine: As it was changed here.
+        theirs: As it was changed elsewhere.
+    """
+    chosen: dict[str, Any] = {}
+    for name in _NAMES:
+        before, ours = getattr(base, name), getattr(mine, name)
+        chosen[name] = ours if ours != before else getattr(theirs, name)
+    chosen["epoch"] = max(mine.epoch, theirs.epoch)
+    return Profile(**chosen)
 
 
 def _pack_rights(rights: Rights) -> tuple[object, ...] | None:

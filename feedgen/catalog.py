@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from feedgen.items import Record, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from feedgen.items import Item
 
@@ -58,12 +58,21 @@ class Accepted:
 
 
 class Catalog:
-    """All items that are not over, tombstones included."""
+    """All items that are not over, tombstones included.
 
-    __slots__ = ("_deadlines", "_numbers", "_records", "next_n")
+    Where several nodes accept items, each decides by its own catalog; `adopt` and `correct` take in
+    what the others decided.
 
-    def __init__(self, next_n: int = 1) -> None:
+    Args:
+        next_n: the number of the next new item; `load` raises it above all that are loaded.
+        number: gives the numbers of new items, where this catalog is not the only one that needs any.
+    """
+
+    __slots__ = ("_deadlines", "_number", "_numbers", "_records", "next_n")
+
+    def __init__(self, next_n: int = 1, number: Callable[[], int] | None = None) -> None:
         self.next_n = next_n
+        self._number = number or self._count
         self._records: dict[int, Record] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         # A heap of `expires << 32 | n`. An update leaves its older deadline in place; deadlines
@@ -109,6 +118,8 @@ class Catalog:
 
         Raises:
             OverflowError: all 2**32 - 1 item numbers were given out.
+
+        What `number` raises comes through; nothing was changed then.
         """
         held = self.find(item.channel, item.id)
         content = digest(item)
@@ -135,13 +146,62 @@ class Catalog:
                 self._drop(record)
         return over
 
-    def _accept_new(self, item: Item, content: bytes, now_ms: int, publisher: str) -> Accepted:
+    # ---- What other nodes accepted
+
+    def adopt(self, record: Record) -> bool:
+        """Take in what another node accepted, if it is newer than what is here.
+
+        Of one number the later version is newer, counted in a circle (RFC 1982), and of one version
+        the one with the higher `rev`; of two numbers under one id the one that is over later, as an
+        id gets another number only after the end of the item before.
+
+        Returns: whether feeds change.
+        """
+        held = self.find(record.item.channel, record.item.id)
+        if held is None:
+            self._put(record)
+            return True
+        if held.n != record.n:
+            newer = record.expires > held.expires
+        elif held.version != record.version:
+            newer = (record.version - held.version) % _VERSIONS < _VERSIONS // 2
+        else:
+            if (record.item.rev or 0) > (held.item.rev or 0):
+                self._records[held.n] = record
+            return False
+        if newer:
+            self._put(record)
+        return newer
+
+    def correct(self, void: Record, stored: Record | None) -> None:
+        """Forget a record that was accepted here and never came to be, for the one that is stored.
+
+        Args:
+            void: what `accept` returned, or an earlier one of the same id.
+            stored: what is stored under that id; None if nothing is.
+        """
+        held = self.find(void.item.channel, void.item.id)
+        if held is not None:
+            self._drop(held)
+        if stored is not None:
+            self._put(stored)
+
+    def _put(self, record: Record) -> None:
+        self._numbers[record.item.channel, record.item.id] = record.n
+        self._keep(record)
+
+    # ---- Decisions
+
+    def _count(self) -> int:
         n = self.next_n
         if n > MAX_N:
             raise OverflowError("all item numbers of this store were given out")
         self.next_n = n + 1
+        return n
+
+    def _accept_new(self, item: Item, content: bytes, now_ms: int, publisher: str) -> Accepted:
         record = Record(
-            n=n,
+            n=self._number(),
             version=0,
             item=item,
             published_ms=now_ms,
@@ -150,7 +210,7 @@ class Catalog:
             retracted=item.retract,
             publisher=publisher,
         )
-        self._numbers[item.channel, item.id] = n
+        self._numbers[item.channel, item.id] = record.n
         return self._keep(record)
 
     def _accept_update(
@@ -188,7 +248,7 @@ class Catalog:
     def _drop(self, record: Record) -> None:
         del self._records[record.n]
         key = record.item.channel, record.item.id
-        if self._numbers[key] == record.n:
+        if self._numbers.get(key) == record.n:
             del self._numbers[key]
 
     def _sweep(self) -> None:

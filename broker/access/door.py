@@ -74,6 +74,8 @@ class Door:
         counters: What happened; `secrets_promoted` is counted here, refusals by whoever refuses.
         on_promoted: Called with a profile whose next secret was used for the first time, and so has
             replaced the one before: it has to be stored.
+        passwords_exist: Whether to reckon with chosen passwords though the registry has none, as it
+            does not have everybody.
         clock: Seconds, for the limits on failures.
 
     Raises:
@@ -88,6 +90,7 @@ class Door:
         key: bytes,
         counters: Counters,
         on_promoted: Callable[[Profile], object],
+        passwords_exist: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         auth = config.auth
@@ -101,7 +104,7 @@ class Door:
         self._tokens = None if config.token.key is None else TokenVerifier(config.token)
         self._limits = LoginLimits(failures=auth.login_failures, refill=auth.login_refill)
         self._passwords = PasswordChecker(workers=auth.password_workers, queue=auth.password_queue)
-        self._passwords_exist = False
+        self._passwords_exist = passwords_exist
         self._look_at = float("-inf")
 
     def admit(self, attempt: Attempt) -> Verdict | asyncio.Future[Callable[[], Verdict]]:

@@ -34,18 +34,24 @@ def commands(registry: Registry, key: bytes, keeper: Keeper) -> dict[str, Handle
 
 def handlers(server: Server, key: bytes) -> Mapping[str, Handler]:
     """The commands of a running server."""
-    service = server.service
+    service, node = server.service, server.node
     profiles = commands(server.registry, key, service)
+    if node is not None:
+        profiles = node.commands(profiles)
 
     async def show(args: dict[str, Any]) -> dict[str, Any]:
         found = await profiles["device.show"](args)
-        return {**found, **service.describe(found["device"])}
+        live = {**found, **service.describe(found["device"])}
+        return live if node is None else {**live, "held_by": await node.holder(found["device"])}
 
     async def status(_args: dict[str, Any]) -> dict[str, Any]:
         listening = [{"host": host, "port": port} for host, port in server.addresses]
         if server.config.tls.bind is not None:
             listening[-1]["tls"] = True
-        return {"listening": listening, **service.status()}
+        status = {"listening": listening, **service.status()}
+        if node is None:
+            return status
+        return {**status, "store": status["store"] | node.store_status(), "cluster": node.status()}
 
     async def windows(args: dict[str, Any]) -> dict[str, Any]:
         asked = arguments.texts(args, "devices")

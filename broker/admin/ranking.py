@@ -11,7 +11,7 @@ from feedgen.ranking.ladder import Rung
 
 if TYPE_CHECKING:
     from broker.admin.arguments import Handler
-    from broker.learning import LearningLoop
+    from broker.ranked_windows import RankedWindows
     from broker.server import Server
 
 _RUNGS = {rung.name.lower(): rung for rung in Rung}
@@ -22,7 +22,7 @@ def commands(server: Server) -> dict[str, Handler]:
     """The commands by name."""
     service = server.service
 
-    def learning() -> LearningLoop:
+    def learning() -> RankedWindows:
         if service.learning is None:
             model = server.config.ranking.model
             raise ControlError(

@@ -98,20 +98,23 @@ class Users:
         except ValueError as error:
             raise ControlError(str(error)) from error
         await self._keeper.ended(profile, "rights_changed")
-        return _describe(profile)
+        return describe_user(profile)
 
     async def list(self, args: dict[str, Any]) -> dict[str, Any]:
         """Users in order of their names, a page at a time."""
         after = str(args.get("after") or "")
         limit = arguments.limit(args)
-        users = [p for p in self._registry if p.device > after and _is_user(p)]
+        users = [p for p in self._registry if p.device > after and is_user(p)]
         users.sort(key=lambda profile: profile.device)
-        return {"users": [_describe(each) for each in users[:limit]], "more": len(users) > limit}
+        return {
+            "users": [describe_user(each) for each in users[:limit]],
+            "more": len(users) > limit,
+        }
 
     async def remove(self, args: dict[str, Any]) -> dict[str, Any]:
         """Forgets a user. A device is not taken for one: a slip of the hand must not erase a feed."""
         profile = self._profile(args)
-        if not _is_user(profile):
+        if not is_user(profile):
             name = profile.device
             raise ControlError(f"{name} is a device: use 'fleetfeed device erase {name}'")
         erased = await self._devices.erase({"device": profile.device})
@@ -141,12 +144,14 @@ def _encoded(password: str) -> str:
     return password
 
 
-def _is_user(profile: Profile) -> bool:
+def is_user(profile: Profile) -> bool:
+    """Whether a profile is a user's, as opposed to a device's."""
     has_rights = replace(profile.rights, follow=None) != NO_RIGHTS
     return profile.password is not None or has_rights
 
 
-def _describe(profile: Profile) -> dict[str, Any]:
+def describe_user(profile: Profile) -> dict[str, Any]:
+    """A user for people: everything but what proves who it is."""
     return {
         "user": profile.device,
         "credentials": credentials(profile),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 from broker.commands import shell
-from broker.commands.shell import Failure
+from broker.commands.shell import Code, Failure
 
 if TYPE_CHECKING:
     from broker.admin.offline import Offline
@@ -70,6 +70,12 @@ class Administration:
 
     def _hold(self, do: str) -> "Offline":
         data = self.settings.data
+        if self.settings.store.url is not None:
+            raise Failure(
+                f"no server runs on {data}, and what is shared (store.url) is changed by running servers "
+                "alone: start one, or give the data directory of one on this machine with --data",
+                Code.UNREACHABLE,
+            )
         if do not in _CREATING and not data.is_dir():
             raise Failure(f"there is no data directory {data}: give the server's with --data")
         from broker.admin.offline import Offline  # noqa: PLC0415 - the store and the registry

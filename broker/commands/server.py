@@ -25,6 +25,14 @@ def serve(
         ),
     ] = None,
     data: shell.DataDir = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A Redis that several servers share; one with a password goes into FLEETFEED_STORE__URL.",
+            show_default="the data directory, for one server alone",
+        ),
+    ] = None,
     open_: Annotated[
         bool | None,
         typer.Option(
@@ -46,7 +54,8 @@ def serve(
     Use check-config to see what a server would use, and from where.
     """
     found = shell.resolved(
-        config, {"bind": bind, "data": data, "open": open_, "log_level": log_level}
+        config,
+        {"bind": bind, "data": data, "store.url": store, "open": open_, "log_level": log_level},
     )
     if found.config is None:
         shell.fail_invalid(found.problems)

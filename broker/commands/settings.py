@@ -82,6 +82,14 @@ def _unusable_files(config: "Config") -> tuple[str, ...]:
             TokenVerifier(config.token)
     except InvalidConfig as error:
         problems += error.problems
+    if config.store.url is not None:
+        from broker.cluster.stores import shared_store  # noqa: PLC0415 - only nodes need its client
+        from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
+
+        try:
+            shared_store(config.store)
+        except StoreError as error:
+            problems.append(f"store.url: {error}")
     return tuple(problems)
 
 

@@ -29,6 +29,7 @@ _DEVICES = {
     "subscribed": "subscribed",
     "stalled": "stalled",
 }
+_NAMED = 5
 _LOSSES = frozenset({"rejected", "dropped", "closed"})
 
 
@@ -65,10 +66,26 @@ def _print_present(result: Mapping[str, Any]) -> None:
     state = Text("up") if store["up"] else Text("DOWN: no item is acknowledged", "bold red")
     if store["pending"]:
         state.append(f", {_number(store['pending'])} changes waiting")
+    if store.get("fault"):
+        state.append(f" ({store['fault']})")
     table.add_row("store", state)
+    if store.get("durability"):
+        table.add_row("", store["durability"])
+    if (cluster := result.get("cluster")) is not None:
+        others = _others(cluster)
+        beside = f"beside {', '.join(others)}" if others else "the only one"
+        table.add_row(
+            "node", f"{cluster['node']}, {beside}; holds {_number(cluster['held'])} devices"
+        )
     ranking = result["ranking"]
     table.add_row("ranked by", RUNGS[ranking.get("rung", ranking["model"])])
     shell.console().print(table)
+
+
+def _others(cluster: Mapping[str, Any]) -> list[str]:
+    """The other nodes, the first few by name."""
+    names = [name for name in cluster["members"] if name != cluster["node"]]
+    return names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
 
 
 def _print_counts(counters: Mapping[str, Mapping[str, int]]) -> None:

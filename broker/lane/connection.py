@@ -86,11 +86,20 @@ class Feed(Protocol):
     """What a connection needs of the service."""
 
     def item(
-        self, channel: str, payload: bytes, *, dup: bool, done: Callable[[], None], publisher: str
-    ) -> None:
+        self,
+        channel: str,
+        payload: bytes,
+        *,
+        dup: bool,
+        done: Callable[[], None],
+        publisher: str,
+        qos: int,
+    ) -> bool:
         """Takes an item of an authenticated user, "" if of none.
 
         `done` is called when it is durable, or refused.
+
+        Returns: False if it cannot be taken now; nothing has changed, and `done` is not called.
         """
 
     def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
@@ -483,10 +492,18 @@ class Connection(asyncio.Protocol):
             self._count_retain(packet)
             channel = packet.topic[len(self.lane.rules.items) :]
             publisher = self.identity.user
-            self.lane.feed.item(
-                channel, packet.payload, dup=packet.dup, done=done, publisher=publisher
+            taken = self.lane.feed.item(
+                channel,
+                packet.payload,
+                dup=packet.dup,
+                done=done,
+                publisher=publisher,
+                qos=packet.qos,
             )
-            if self.lane.feed.congested:
+            if not taken:
+                # Not acknowledged, so the client sends it again after its next CONNECT.
+                self.close("store_away")
+            elif self.lane.feed.congested:
                 self.lane.pause(self)
         elif kind is Topic.UP:
             self._count_retain(packet)

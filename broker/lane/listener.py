@@ -19,8 +19,9 @@ from devices.packets import Connack, MalformedPacket, encode, pubrel
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
-    from broker.access.door import Door
+    from broker.access.door import Attempt, Verdict
     from broker.access.identity import Identity
     from broker.access.rules import Rules
     from broker.config import LimitSettings
@@ -67,6 +68,13 @@ class Host(Protocol):
         """The operator has ended a session; what its device subscribed to of its feed stays."""
 
 
+class Gate(Protocol):
+    """Who decides about clients: the door, or what stands before it."""
+
+    def admit(self, attempt: Attempt) -> Verdict | asyncio.Future[Callable[[], Verdict]]:
+        """Decide on a client; see `Door.admit`."""
+
+
 class Lane:
     """All MQTT connections of one server.
 
@@ -83,7 +91,7 @@ class Lane:
     def __init__(
         self,
         *,
-        door: Door,
+        door: Gate,
         rules: Rules,
         feed: Feed,
         host: Host,
@@ -190,12 +198,20 @@ class Lane:
                 self.counters.dropped["tls_handshake_failed"] += 1
                 logger.debug("no TLS connection: %s", type(error).__name__)
 
-    async def stop(self) -> None:
-        """Closes the port and every connection."""
+    def close_ports(self) -> None:
+        """Takes no further connections."""
         listeners, self._listeners = list(self._listeners), {}
         for listener in listeners:
             self._loop.remove_reader(listener)
             listener.close()
+
+    def clients(self) -> list[Connection]:
+        """Every connection that is there now."""
+        return [connection for bucket in self._buckets for connection in bucket]
+
+    async def stop(self) -> None:
+        """Closes the port and every connection."""
+        self.close_ports()
         if self._timer is not None:
             self._timer.cancel()
         for bucket in self._buckets:
@@ -258,6 +274,7 @@ class Lane:
         if clean:
             self._host.discard_session(connection)  # [MQTT-3.1.2-6]
         present = not clean and self._host.session_present(connection, session)
+        session = self.sessions.get(identity.key)  # the host may have let go of it
         if session is not None and not present:
             self._end(session)
             session = None
@@ -321,8 +338,16 @@ class Lane:
         kind = self.rules.publish(identity, will.topic)
         if kind is Topic.ITEM:
             channel = will.topic[len(self.rules.items) :]
-            publisher = identity.user
-            self.feed.item(channel, will.payload, dup=False, done=_nothing, publisher=publisher)
+            taken = self.feed.item(
+                channel,
+                will.payload,
+                dup=False,
+                done=_nothing,
+                publisher=identity.user,
+                qos=will.qos,
+            )
+            if not taken:
+                self.counters.dropped["will_store_away"] += 1
         elif kind is Topic.UP:
             self.feed.up(will.payload, connection, _nothing)
         elif kind is Topic.OTHER:
@@ -337,6 +362,11 @@ class Lane:
             if session.connection is not None:
                 session.connection.close(reason, keep_will=keep_will)
             self._host.session_revoked(session)
+            self._end(session)
+
+    def let_go(self, session: Session) -> None:
+        """Ends a session without a connection that is kept elsewhere from now on."""
+        if session.connection is None:
             self._end(session)
 
     def _begin(self, key: tuple[str, str], *, clean: bool) -> Session:

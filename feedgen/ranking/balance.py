@@ -156,21 +156,30 @@ class Balance:
         """
         self._add("merit", groups, merit)
 
-    def exposed(self, groups: Groups, weight: Floats | None = None) -> None:
+    def exposed(
+        self,
+        groups: Groups,
+        weight: Floats | None = None,
+        scale: NDArray[np.float32] | None = None,
+    ) -> None:
         """Note what was shown.
 
         Args:
             groups: int [m], whose item it was, one for each impression.
             weight: [m], how much attention the place gets; None for the same everywhere.
+            scale: float32 [m], whole numbers: impressions that each stands for; None: 1 each.
 
         Raises:
             ValueError: a group is negative, or a weight negative or not finite.
         """
-        at = self._add("exposure", groups, np.ones(len(groups)) if weight is None else weight)
-        self._rows["impressions"] += np.bincount(at, minlength=len(self._rows))
-        self._shown += len(at)
-        self._fresh += len(at)
-        self._evidence += len(at)
+        each = np.ones(len(groups)) if scale is None else scale.astype(np.float64)
+        at = self._add("exposure", groups, each if weight is None else weight * each)
+        counted = np.bincount(at, each, len(self._rows))
+        self._rows["impressions"] += counted.astype(np.int64)
+        shown = int(each.sum())
+        self._shown += shown
+        self._fresh += shown
+        self._evidence += shown
         self._rows["exposed_at"][at] = self._shown
 
     def compared(self, corrected: float, uncorrected: float) -> None:

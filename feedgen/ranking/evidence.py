@@ -35,6 +35,7 @@ class Evidence:
         heard: float32, seconds between the event and its arrival.
         seen: int32, outcomes of the device learned before; 20 and more are 20.
         held_out: bool, whether the device stays on newest first.
+        scale: float32, impressions that it stands for.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Evidence:
         "n",
         "predicted",
         "rank",
+        "scale",
         "seen",
         "zone",
     )
@@ -62,6 +64,7 @@ class Evidence:
         self.heard: NDArray[np.float32] = np.zeros(0, np.float32)
         self.seen: NDArray[np.int32] = np.zeros(0, np.int32)
         self.held_out: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.scale: NDArray[np.float32] = np.zeros(0, np.float32)
         self._free: list[int] = []
 
     def __len__(self) -> int:
@@ -94,6 +97,7 @@ class Evidence:
             "heard",
             "seen",
             "held_out",
+            "scale",
         ):
             column = getattr(self, name)
             empty = np.zeros((more, *column.shape[1:]), column.dtype)

@@ -42,6 +42,7 @@ _COLUMNS = {
     "told_dwell": "f4",
     "weight": "f4",
     "told_at": "f8",
+    "scale": "f4",
 }
 
 
@@ -61,6 +62,7 @@ class Impressions:
         told_dwell: the dwell that the last outcome named.
         weight: that of the first outcome.
         told_at: Unix seconds of the first outcome; before that, the time for which it is in line.
+        scale: impressions that it stands for, where only a sample of all is heard of.
         next: the place that follows in the chain that this one is in, or `NOWHERE`. A place is in
             exactly one: those that wait, those that were told, or those that are free.
     """
@@ -82,6 +84,7 @@ class Impressions:
         self.told_dwell: array[float] = array("f")
         self.weight: array[float] = array("f")
         self.told_at: array[float] = array("d")
+        self.scale: array[float] = array("f")
         self.next: array[int] = array("i")
         self._places: dict[int, int] = {}
         self._free = NOWHERE
@@ -93,7 +96,7 @@ class Impressions:
         """Return the place of an impression, or `NOWHERE`."""
         return self._places.get(_key(device, n), NOWHERE)
 
-    def add(self, device: int, n: int, at: float) -> int:
+    def add(self, device: int, n: int, at: float, scale: float = 1.0) -> int:
         """Make a place for an impression that has none; nothing but its beginning is known."""
         place = self._free
         if place == NOWHERE:
@@ -110,6 +113,7 @@ class Impressions:
         self.dwell[place] = self.told_dwell[place] = -1.0
         self.flags[place] = 0
         self.weight[place] = self.told_at[place] = 0.0
+        self.scale[place] = scale
         return place
 
     def remove(self, place: int) -> None:

@@ -75,8 +75,9 @@ class Labelled:
         opened: bool.
         dismissed: bool.
         dwell: float32, seconds, -1 if unknown.
-        weight: float32 in [0, 1], what it may count for in learning; 0 beyond the device's rate.
-            A correction has that of the outcome which it replaces.
+        weight: float32 from 0 to the impressions that it stands for (1 unless the caller said
+            otherwise), what it may count for in learning; 0 beyond the device's rate. A correction has
+            that of the outcome which it replaces.
         correction: bool, whether an earlier outcome of the same impression has to be taken back.
         was_opened: bool, what that one said; False where there is none.
         was_dismissed: bool.

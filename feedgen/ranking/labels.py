@@ -67,7 +67,9 @@ class Labels:
 
     An event names a device (its token), an item (its number), when it happened (`at`, Unix seconds,
     never in the future) and optionally a `ref`, where the caller keeps what was true of the two.
-    The methods return whether the ref was taken; if not, it stays with the caller.
+    The methods return whether the ref was taken; if not, it stays with the caller. Where the caller
+    reports only a sample of all impressions, it says with the first event of each one how many it
+    stands for (`scale`).
 
     Attributes:
         dropped: how often, by reason: `too_old` events beyond the horizon; `late` openings and
@@ -114,6 +116,10 @@ class Labels:
         """Impressions that are remembered for corrections."""
         return len(self._told)
 
+    def knows(self, device: int, n: int) -> bool:
+        """Tell whether anything was heard of this impression, and is not forgotten."""
+        return self._table.find(device, n) != NOWHERE
+
     def wants_ref(self, device: int, n: int) -> bool:
         """Tell whether the next event of this impression could bring a ref that is taken.
 
@@ -124,9 +130,11 @@ class Labels:
             return True
         return self._table.ref[place] == NO_REF and not self._table.flags[place] & TOLD
 
-    def shown(self, device: int, n: int, rank: int, at: float, ref: int = NO_REF) -> bool:
+    def shown(
+        self, device: int, n: int, rank: int, at: float, ref: int = NO_REF, scale: float = 1.0
+    ) -> bool:
         """Note that an item was shown; `rank` counts from 0, -1 if unknown."""
-        place = self._heard(device, n, at)
+        place = self._heard(device, n, at, scale)
         if place == NOWHERE:
             return False
         table = self._table
@@ -135,27 +143,31 @@ class Labels:
             table.rank[place] = min(rank, _WORST_RANK, table.rank[place])
         return self._settled(place, ref)
 
-    def opened(self, device: int, n: int, at: float, ref: int = NO_REF) -> bool:
+    def opened(self, device: int, n: int, at: float, ref: int = NO_REF, scale: float = 1.0) -> bool:
         """Note that an item was opened."""
-        place = self._heard(device, n, at)
+        place = self._heard(device, n, at, scale)
         if place == NOWHERE:
             return False
         self._count_late(place, at)
         self._table.opened[place] = min(at, self._table.opened[place])
         return self._settled(place, ref)
 
-    def dismissed(self, device: int, n: int, at: float, ref: int = NO_REF) -> bool:
+    def dismissed(
+        self, device: int, n: int, at: float, ref: int = NO_REF, scale: float = 1.0
+    ) -> bool:
         """Note that an item was dismissed."""
-        place = self._heard(device, n, at)
+        place = self._heard(device, n, at, scale)
         if place == NOWHERE:
             return False
         self._count_late(place, at)
         self._table.dismissed[place] = min(at, self._table.dismissed[place])
         return self._settled(place, ref)
 
-    def dwell(self, device: int, n: int, seconds: float, at: float, ref: int = NO_REF) -> bool:
+    def dwell(
+        self, device: int, n: int, seconds: float, at: float, ref: int = NO_REF, scale: float = 1.0
+    ) -> bool:
         """Note for how long an item was looked at."""
-        place = self._heard(device, n, at)
+        place = self._heard(device, n, at, scale)
         if place == NOWHERE:
             return False
         seconds = min(max(seconds, 0.0), self._settings.longest_dwell)
@@ -237,7 +249,7 @@ class Labels:
 
     # ---- Events
 
-    def _heard(self, device: int, n: int, at: float) -> int:
+    def _heard(self, device: int, n: int, at: float, scale: float) -> int:
         """Return the place of the impression that an event belongs to, `NOWHERE` if dropped."""
         if not at >= self._now - self._settings.horizon:  # also what is no number
             self.dropped["too_old"] += 1
@@ -249,7 +261,7 @@ class Labels:
             if not self._make_room():
                 self.dropped["unread"] += 1
                 return NOWHERE
-            place = table.add(device, n, at)
+            place = table.add(device, n, at, scale)
             self._wait(place)
         elif at < table.begun[place]:
             # Its window ends earlier than it is in line for: late by some of a window, not wrong.
@@ -303,7 +315,9 @@ class Labels:
         if not self._differs(place):
             return False
         # What was told without weight teaches nothing, and neither does its correction.
-        if not table.weight[place] or self.limits.take(table.device[place], self._now):
+        if not table.weight[place]:
+            return True
+        if self.limits.take(table.device[place], self._now, table.scale[place]):
             return True
         self.dropped["correction_limited"] += 1
         return False
@@ -311,7 +325,7 @@ class Labels:
     def _tell(self, first: Places, corrected: Places) -> dict[str, NDArray[Any]]:
         """Return the columns of outcomes and note what they say."""
         table = self._table
-        table.update("weight", first, self._weights(table.column("device", first)))
+        table.update("weight", first, self._weights(first))
         table.update("told_at", first, np.full(len(first), self._now))
         places = np.concatenate((first, corrected))
         told = table.column("flags", places)
@@ -339,10 +353,17 @@ class Labels:
             "was_dwell": was_dwell,
         }
 
-    def _weights(self, devices: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """Return what first outcomes of these devices may count for."""
+    def _weights(self, first: Places) -> NDArray[np.float32]:
+        """Return what first outcomes may count for."""
         now, take = self._now, self.limits.take
-        allowed = np.array([take(device, now) for device in devices.tolist()], np.float32)
+        devices, scale = self._table.column("device", first), self._table.column("scale", first)
+        allowed = scale * np.array(
+            [
+                take(device, now, tokens)
+                for device, tokens in zip(devices.tolist(), scale.tolist(), strict=True)
+            ],
+            np.float32,
+        )
         if limited := len(allowed) - int(np.count_nonzero(allowed)):
             self.dropped["limited"] += limited
         settings = self._settings

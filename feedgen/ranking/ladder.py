@@ -134,7 +134,11 @@ class Ladder:
         return max(wanted, self.floor)
 
     def observe(
-        self, y: NDArray[np.bool_], predictions: Mapping[Rung, NDArray[np.floating]], t: float
+        self,
+        y: NDArray[np.bool_],
+        predictions: Mapping[Rung, NDArray[np.floating]],
+        t: float,
+        weight: NDArray[np.float64] | None = None,
     ) -> list[Event]:
         """Take in events whose outcome is known, and decide.
 
@@ -144,6 +148,8 @@ class Ladder:
                 them. A rung that has none, or NaN, is unavailable. `NEWEST` may be left out: then
                 it is the running rate.
             t: Unix seconds, no earlier than before.
+            weight: float64 [n] of mean 1, how much each counts against the others where a sample did not
+                take all alike; None: all the same. There is as much evidence as there are events.
 
         Returns:
             The changes of `serving`, in order; mostly none.
@@ -159,7 +165,8 @@ class Ladder:
             room = self._shadow.room(t)
             end = len(y) if room is None else min(start + room, len(y))
             cut = slice(start, end)
-            self._shadow.take(y[cut], {rung: p[cut] for rung, p in predictions.items()}, t)
+            said = {rung: p[cut] for rung, p in predictions.items()}
+            self._shadow.take(y[cut], said, t, None if weight is None else weight[cut])
             start = end
             if self._shadow.full(t):
                 events += self._close(t)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feedgen.items import Record
     from feedgen.ranking.heads import Learners
     from feedgen.ranking.labels import Labelled
+    from feedgen.ranking.rows import Person
     from feedgen.ranking.serving import Serving
     from feedgen.ranking.settings import RankingSettings
 
@@ -100,8 +101,8 @@ class Learning:
         value: float,
         at: float,
         now: float,
-        shelf: int,
-        row: int,
+        who: Person,
+        scale: float = 1.0,
     ) -> None:
         """Take note of what somebody did with an item.
 
@@ -112,40 +113,42 @@ class Learning:
             value: the rank for `shown` (-1 unknown), seconds for `dwell`, else nothing.
             at: Unix seconds at which it happened, not after `now`.
             now: Unix seconds.
-            shelf: of the device.
-            row: of the device.
+            who: did it.
+            scale: whole number, impressions that this one stands for where only a sample of all is
+                heard of; that of its first event counts.
         """
-        device = self._serving.people.device(shelf, row)
+        device = who.device
         if record is not None:
             self._serving.items.of(record)
         ref = NO_REF
         if n in self._serving.items and self.labels.wants_ref(device, n):
-            ref = self._remember(device, n, at, now, shelf, row)
+            ref = self._remember(n, at, now, who, scale)
             self._evidence.rank[ref] = min(int(value), 127) if kind == "shown" else -1
         labels = self.labels
         if kind == "shown":
-            taken = labels.shown(device, n, int(value), at, ref)
+            taken = labels.shown(device, n, int(value), at, ref, scale)
         elif kind == "dwell":
-            taken = labels.dwell(device, n, value, at, ref)
+            taken = labels.dwell(device, n, value, at, ref, scale)
         else:
-            taken = (labels.opened if kind == "opened" else labels.dismissed)(device, n, at, ref)
+            told = labels.opened if kind == "opened" else labels.dismissed
+            taken = told(device, n, at, ref, scale)
         if ref != NO_REF:
             if taken:
                 self._fresh.append(ref)
             else:
                 self._evidence.release(np.array([ref]))
 
-    def _remember(self, device: int, n: int, at: float, now: float, shelf: int, row: int) -> int:
+    def _remember(self, n: int, at: float, now: float, who: Person, scale: float) -> int:
         evidence = self._evidence
         ref = evidence.take()
-        evidence.device[ref] = device
+        evidence.device[ref] = who.device
         evidence.n[ref] = n
         evidence.at[ref] = at
         evidence.heard[ref] = now - at
-        codes, zone, held_out = self._serving.people.person(shelf, row)
-        evidence.codes[ref] = codes
-        evidence.zone[ref] = zone
-        evidence.held_out[ref] = held_out
+        evidence.codes[ref] = who.codes
+        evidence.zone[ref] = who.zone
+        evidence.held_out[ref] = who.held_out
+        evidence.scale[ref] = scale
         return ref
 
     def take_in(self, now: float, turn: Turn) -> None:
@@ -180,13 +183,14 @@ class Learning:
             predicted[refs, Rung.SNAPSHOT] = serving.snapshot.each(shown).opened
         rate = self._learners.models[0].rate.now
         predicted[refs, Rung.POPULARITY] = serving.popularity.rates(ns, rate)
-        ranked = [
-            serving.items[n]
-            for n, held_out in zip(ns, evidence.held_out[refs].tolist(), strict=True)
-            if not held_out
-        ]
-        serving.publishers.exposed(np.array([each.publisher for each in ranked], np.int64))
-        serving.channels.exposed(np.array([each.channel for each in ranked], np.int64))
+        ranked = np.flatnonzero(~evidence.held_out[refs])
+        known_items = [serving.items[ns[place]] for place in ranked.tolist()]
+        scale = evidence.scale[refs[ranked]]
+        for balance, groups in (
+            (serving.publishers, [each.publisher for each in known_items]),
+            (serving.channels, [each.channel for each in known_items]),
+        ):
+            balance.exposed(np.array(groups, np.int64), scale=scale)
 
     def _impressions(self, refs: NDArray[np.int64], ranks: NDArray[np.int8]) -> Impressions:
         """Return remembered impressions as columns."""
@@ -283,25 +287,28 @@ class Learning:
     ) -> None:
         """Judge what predicted outcomes, and count them."""
         evidence, serving = self._evidence, self._serving
-        opened, rank = labelled.opened[rows], labelled.rank[rows]
+        opened, rank, scale = labelled.opened[rows], labelled.rank[rows], evidence.scale[refs]
         serving.popularity.count(
             labelled.n[rows].tolist(),
             opened,
             labelled.dismissed[rows],
             evidence.predicted[refs, Rung.POPULARITY],
+            scale,
         )
-        self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now)
+        self.lift.observe(labelled.device[rows], evidence.held_out[refs], opened, now, scale)
+        weight = scale.astype(np.float64)
+        weight /= weight.mean()
         predicted = evidence.predicted[refs]
         rungs = {Rung.LIVE: predicted[:, Rung.LIVE], Rung.POPULARITY: predicted[:, Rung.POPULARITY]}
         if serving.snapshot is not None:
             # What was predicted before the first snapshot: it is a copy of what predicted then.
             snapshot = predicted[:, Rung.SNAPSHOT]
             rungs[Rung.SNAPSHOT] = np.where(np.isnan(snapshot), rungs[Rung.LIVE], snapshot)
-        turn.events += serving.ladder.observe(opened, rungs, now)
+        turn.events += serving.ladder.observe(opened, rungs, now, weight)
         cohort = assign(
             evidence.seen[refs], evidence.heard[refs], self._classes(refs), sleepy_after=_LATE
         )
-        self.monitor.observe(predicted[:, Rung.LIVE], opened, cohort, now)
+        self.monitor.observe(predicted[:, Rung.LIVE], opened, cohort, now, weight)
         watched: dict[str, NDArray[Any]] = {"score": predicted[:, Rung.LIVE], "rank": rank}
         for at, codes in enumerate(serving.people.fields):
             watched[codes.name] = evidence.codes[refs, at]

@@ -69,8 +69,18 @@ class LiftMeter:
         held_out: NDArray[np.bool_],
         opened: NDArray[np.bool_],
         now: float,
+        scale: NDArray[np.float32] | None = None,
     ) -> None:
-        """Count outcomes."""
+        """Count outcomes.
+
+        Args:
+            device: uint64 [n].
+            held_out: bool [n], whether the device stays on newest first.
+            opened: bool [n].
+            now: Unix seconds.
+            scale: float32 [n], outcomes that each stands for; None: 1 each.
+        """
+        each = np.ones(len(device), np.float32) if scale is None else scale
         if self._now is not None and now > self._now:
             self._sums *= 0.5 ** ((now - self._now) / self._half_life)
         self._now = now if self._now is None else max(now, self._now)
@@ -78,8 +88,8 @@ class LiftMeter:
         for side in (0, 1):
             of_side = held_out == bool(side)
             where = group[of_side]
-            self._sums[side, 0] += np.bincount(where, minlength=GROUPS)
-            self._sums[side, 1] += np.bincount(where, opened[of_side], GROUPS)
+            self._sums[side, 0] += np.bincount(where, each[of_side], GROUPS)
+            self._sums[side, 1] += np.bincount(where, (opened * each)[of_side], GROUPS)
 
     def read(self) -> Lift:
         """Return the lift as it is known by now."""

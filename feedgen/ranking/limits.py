@@ -37,11 +37,16 @@ class DeviceLimits:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, device: int, now: float) -> bool:
-        """Take one token out of a device's bucket; False if there is none."""
+    def take(self, device: int, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens out of a device's bucket, one by default; False if there are not as many.
+
+        More than a bucket holds are there when it is full: else what stands for many would be refused
+        for good.
+        """
         full_at = max(self._full_at.pop(device, now), now)
-        allowed = full_at + self._interval <= now + self._burst
-        self._full_at[device] = full_at + self._interval if allowed else full_at
+        taken = self._interval * tokens
+        allowed = full_at + min(taken, self._burst) <= now + self._burst
+        self._full_at[device] = full_at + taken if allowed else full_at
         if len(self._full_at) > self._devices:
             self.forgotten += self._full_at.pop(next(iter(self._full_at))) > now
         return allowed

@@ -167,7 +167,12 @@ class Monitor:
         )
 
     def observe(
-        self, p: NDArray[np.floating], y: NDArray[np.bool_], cohort: NDArray[np.int8], t: float
+        self,
+        p: NDArray[np.floating],
+        y: NDArray[np.bool_],
+        cohort: NDArray[np.int8],
+        t: float,
+        weight: NDArray[np.float64] | None = None,
     ) -> None:
         """Take in events whose outcome is known.
 
@@ -176,6 +181,7 @@ class Monitor:
             y: what happened, [n].
             cohort: number of the cohort, [n]; what `cohorts` has no name for counts in all only.
             t: Unix seconds.
+            weight: float64 [n] of mean 1, as in `Ladder.observe`; None: all the same.
 
         Raises:
             ValueError: The arrays differ in length. The caller is at fault.
@@ -183,15 +189,22 @@ class Monitor:
         if not len(p) == len(y) == len(cohort):
             raise ValueError(f"{len(p)} predictions, {len(y)} outcomes, {len(cohort)} cohorts")
         self.last = t
+        each = np.ones(len(p)) if weight is None else weight
         right = (p >= 0.0) & (p <= 1.0)
         if not right.all():
-            p, y, cohort = p[right], y[right], cohort[right]
+            p, y, cohort, each = p[right], y[right], cohort[right], each[right]
             self.invalid += int(len(right) - len(p))
         for start in range(0, len(p), PIECE):
             cut = slice(start, start + PIECE)
-            self._take(np.asarray(p[cut], np.float64), y[cut], cohort[cut])
+            self._take(np.asarray(p[cut], np.float64), y[cut], cohort[cut], each[cut])
 
-    def _take(self, p: NDArray[np.float64], y: NDArray[np.bool_], cohort: NDArray[np.int8]) -> None:
+    def _take(
+        self,
+        p: NDArray[np.float64],
+        y: NDArray[np.bool_],
+        cohort: NDArray[np.int8],
+        each: NDArray[np.float64],
+    ) -> None:
         """Add up to PIECE events to the sums of all and to those of their cohorts.
 
         Every event stands in two segments, that of all and that of its cohort, so that all sums
@@ -200,7 +213,7 @@ class Monitor:
         segments, starts, lengths, members = self._segments(cohort)
         p = np.clip(p, CERTAIN, 1.0 - CERTAIN)
         ends = np.repeat(starts + lengths, lengths)
-        weight = self._weights[np.arange(PIECE, PIECE + len(members)) - ends]
+        weight = self._weights[np.arange(PIECE, PIECE + len(members)) - ends] * each[members]
         kept = np.exp(-lengths / self._settings.window)
         rate = np.repeat(self._rates(segments, kept, starts, weight, y[members]), lengths)
         terms = _terms(p[members], y[members], rate, weight)

@@ -52,19 +52,29 @@ class Popularity:
         opened: NDArray[np.bool_],
         dismissed: NDArray[np.bool_],
         predicted: NDArray[np.float32],
+        scale: NDArray[np.float32] | None = None,
     ) -> None:
-        """Count outcomes, `predicted` being what `rates` had said of them."""
-        kept = float(np.exp(-len(opened) / _MEMORY))
-        promised = float(np.nansum(predicted)) / self.level
-        self._opened = self._opened * kept + float(opened.sum())
+        """Count outcomes.
+
+        Args:
+            ns: items, one an outcome; may repeat.
+            opened: bool [n].
+            dismissed: bool [n].
+            predicted: float32 [n], what `rates` had said of them.
+            scale: float32 [n], whole numbers: outcomes that each stands for; None: 1 each.
+        """
+        each = np.ones(len(opened), np.float32) if scale is None else scale
+        kept = float(np.exp(-float(each.sum()) / _MEMORY))
+        promised = float(np.nansum(predicted * each)) / self.level
+        self._opened = self._opened * kept + float((opened * each).sum())
         self._expected = self._expected * kept + promised
-        for n, was_opened, was_dismissed in zip(
-            ns, opened.tolist(), dismissed.tolist(), strict=True
+        for n, was_opened, was_dismissed, stands_for in zip(
+            ns, opened.tolist(), dismissed.tolist(), each.astype(np.int64).tolist(), strict=True
         ):
             counts = self._counts.setdefault(n, [0, 0, 0])
-            counts[0] += 1
-            counts[1] += was_opened
-            counts[2] += was_dismissed
+            counts[0] += stands_for
+            counts[1] += was_opened * stands_for
+            counts[2] += was_dismissed * stands_for
         if len(self._counts) > _ITEMS:
             for n in list(islice(self._counts, _ITEMS // 8)):
                 del self._counts[n]

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedgen.ranking.balance import Balance, both_ways
-from feedgen.ranking.explain import Explanation, explain
+from feedgen.ranking.balance import Balance
+from feedgen.ranking.comparing import worth_both_ways
 from feedgen.ranking.heads import NAMES, Learners, Served
 from feedgen.ranking.ladder import Rung
 from feedgen.ranking.learning import Learning, Turn
 from feedgen.ranking.serving import Serving
-from feedgen.windows import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from feedgen.items import Record
     from feedgen.ranking.settings import RankingSettings
@@ -65,13 +64,7 @@ class Ranking(Serving):
         row: int,
     ) -> None:
         """Take note of what somebody did with an item; see `Learning.heard`."""
-        self.learning.heard(kind, record, n, value, at, now, shelf, row)
-
-    def forget_items(self, ns: Iterable[int]) -> None:
-        """Note that items are over; what they are is kept for outcomes that are still to come."""
-        for n in ns:
-            self.forget(n)
-            self.merit.pop(n, None)
+        self.learning.heard(kind, record, n, value, at, now, self.people.reporter(shelf, row))
 
     def turn(self, now: float) -> Turn:
         """Predict what was shown, learn what became known, and see to what serves."""
@@ -107,28 +100,10 @@ class Ranking(Serving):
             rows: a sample; a handful each minute is enough.
             now: Unix seconds.
         """
-        served = self.served
-        if served is None or not records:
-            return
-        numbers = np.array(sorted(records))
-        known = [records[n] for n in numbers.tolist()]
-        at = np.minimum(np.searchsorted(numbers, held.numbers), len(numbers) - 1)
-        there = numbers[at] == held.numbers
-        there &= ~self.people.holdout(shelf, rows)[:, None]
-        row, place = np.nonzero(there)
-        if not row.size:
-            return
-        which = at[row, place]
-        worth = np.zeros(held.keys.shape, np.float32)
-        impressions = self.pairs(which, known, shelf, rows[row], now)
-        worth[row, place] = served.each(impressions).opened
-        corrections = np.array([self.correction(record) for record in known])
-        ticks = np.where(there, corrections[at], 0)
-        keys = np.where(there, held.keys, EMPTY).astype(np.int32)
-        attention = (np.arange(keys.shape[1]) < held.visible[:, None]).astype(np.float32)
-        corrected, uncorrected = both_ways(keys, ticks, worth, attention)
-        self.publishers.compared(corrected, uncorrected)
-        self.channels.compared(corrected, uncorrected)
+        found = worth_both_ways(self, held, records, shelf, rows, now)
+        if found is not None:
+            self.publishers.compared(*found)
+            self.channels.compared(*found)
 
     def _take_over(self, now: float) -> None:
         """Serve what was learned by now."""
@@ -147,23 +122,15 @@ class Ranking(Serving):
         younger ones. Counted once, at its publication, it would merit nothing of what is shown hours
         later. What was eligible weighs as much as what was shown: the nights count for little.
         """
-        known = [(self.items[n], self.worth(n, now)) for n in self.merit if n in self.items]
-        merit = np.array([worth for _, worth in known])
+        groups, merit = self.eligible(now)
         if merit.any():
-            merit /= merit.sum()
-            groups = np.array([(each.publisher, each.channel) for each, _ in known], np.int64)
+            merit = merit / merit.sum()
             for balance, numbers in zip((self.publishers, self.channels), groups.T, strict=True):
                 balance.offered(numbers, merit * balance.fresh)
         self.publishers.step(now)
         self.channels.step(now)
 
     # ---- Reading
-
-    def explain(
-        self, shelf: int, row: int, records: Sequence[Record], now: float
-    ) -> list[Explanation]:
-        """Explain what some items are worth to the device in a row; see `explain.Explanation`."""
-        return explain(self, shelf, row, records, now)
 
     def status(self) -> dict[str, Any]:
         """Return how the ranking does, as JSON."""
@@ -198,6 +165,27 @@ class Ranking(Serving):
         return {"cost": balance.cost(), "shares": rows}
 
     # ---- State
+
+    def served_state(self, moved: Iterable[int], *, all_moved: bool) -> dict[str, Any]:
+        """Return what others need to serve as this does, but for the snapshot; see `following`.
+
+        It may be read in another thread: what goes on changing is copied, and tables never change.
+
+        Args:
+            moved: items that were learned about since the time before.
+            all_moved: whether any item may have moved.
+        """
+        return {
+            "version": self.version,
+            "live": self.live.state(),
+            "popularity": self.popularity.state(),
+            "publishers": self.publishers.state(),
+            "channels": self.channels.state(),
+            "ladder": self.ladder.state(),
+            "moved": np.array(sorted(moved), np.int64),
+            "all_moved": all_moved,
+            "report": self.status(),
+        }
 
     def state(self) -> dict[str, Any]:
         """Return what a restart goes on from; impressions that wait for their outcome are not in it."""

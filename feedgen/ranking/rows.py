@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -74,6 +74,22 @@ class Codes:
         return code
 
 
+class Person(NamedTuple):
+    """Who reports something, as it was then.
+
+    Attributes:
+        device: its token.
+        codes: uint16 [fields], its device fields.
+        zone: number of its time zone.
+        held_out: whether it stays on newest first.
+    """
+
+    device: int
+    codes: NDArray[np.uint16]
+    zone: int
+    held_out: bool
+
+
 class People:
     """The rows of all shelves.
 
@@ -106,11 +122,22 @@ class People:
     def change(self, shelf: int, row: int, attrs: Mapping[str, Value]) -> None:
         """Note that the attributes of the device in a row changed."""
         table = self._tables[shelf]
-        for place, codes in enumerate(self.fields):
-            value = attrs.get(codes.name.removeprefix("device."))
-            table.codes[row, place] = 0 if value is None else codes.number(str(value))
+        table.codes[row], table.zone[row] = self._coded(attrs)
+
+    def _coded(self, attrs: Mapping[str, Value]) -> tuple[list[int], int]:
+        """Return the codes of the device fields, and the number of the time zone."""
+        values = (attrs.get(codes.name.removeprefix("device.")) for codes in self.fields)
+        numbers = [
+            0 if value is None else codes.number(str(value))
+            for codes, value in zip(self.fields, values, strict=True)
+        ]
         zone = str(attrs.get("tz", "UTC"))
-        table.zone[row] = self.zones.number(zone if known_zone(zone) else "UTC")
+        return numbers, self.zones.number(zone if known_zone(zone) else "UTC")
+
+    def stranger(self, device: int, attrs: Mapping[str, Value], *, held_out: bool) -> Person:
+        """Return somebody who is in no row here, by what is told of it."""
+        codes, zone = self._coded(attrs)
+        return Person(device, np.array(codes, np.uint16), zone, held_out)
 
     def held_out(self, device: int) -> bool:
         """Whether a device stays on newest first for good; by its token."""
@@ -130,6 +157,13 @@ class People:
         """Return the fields of a row, its time zone, and whether it stays on newest first."""
         table = self._tables[shelf]
         return table.codes[row], int(table.zone[row]), bool(table.holdout[row])
+
+    def reporter(self, shelf: int, row: int) -> Person:
+        """Return who is in a row, all of it."""
+        table = self._tables[shelf]
+        return Person(
+            int(table.device[row]), table.codes[row], int(table.zone[row]), bool(table.holdout[row])
+        )
 
     def unseat(self, shelf: int, row: int) -> None:
         """Note that a row is empty."""

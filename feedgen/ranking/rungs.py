@@ -28,6 +28,7 @@ class Reason(StrEnum):
     UNPINNED = "unpinned"
     OVERLOAD = "overload"
     RELIEVED = "relieved"
+    FOLLOWS = "follows_the_trainer"
 
 
 @dataclass(frozen=True, slots=True)

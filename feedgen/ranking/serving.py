@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from feedgen.ranking.balance import Balance
+from feedgen.ranking.explain import Explanation, explain
 from feedgen.ranking.features import Column, Impressions
 from feedgen.ranking.heads import Served, Valued
 from feedgen.ranking.known import KnownItems, group
@@ -25,7 +26,7 @@ from feedgen.ranking.tokens import mixed, paired, token
 from feedgen.ranking.value import TICKS_PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -237,6 +238,19 @@ class Serving:
         """Drop what is computed for an item that is over."""
         self._terms.pop(n, None)
 
+    def forget_items(self, ns: Iterable[int]) -> None:
+        """Note that items are over; what they are is kept for outcomes that are still to come."""
+        for n in ns:
+            self.forget(n)
+            self.merit.pop(n, None)
+
+    def eligible(self, now: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return what live items may expect: publisher and channel, int64 [m, 2], and openings, [m]."""
+        known = [(self.items[n], self.worth(n, now)) for n in self.merit if n in self.items]
+        groups = [(each.publisher, each.channel) for each, _ in known]
+        worth = np.array([worth for _, worth in known], np.float64)
+        return np.array(groups, np.int64).reshape(-1, 2), worth
+
     def forget_computed(self) -> None:
         """Drop what is computed, as something else serves now."""
         self._terms.clear()
@@ -425,6 +439,12 @@ class Serving:
             Column(field.name, field.tokens, codes[:, place].astype(np.intp))
             for place, field in enumerate(self.people.fields)
         )
+
+    def explain(
+        self, shelf: int, row: int, records: Sequence[Record], now: float
+    ) -> list[Explanation]:
+        """Explain what some items are worth to the device in a row; see `explain.Explanation`."""
+        return explain(self, shelf, row, records, now)
 
     def _offer(self, record: Record, opened: NDArray[np.float32], now: float) -> None:
         """Note what an item was offered to; once, and not when it is ranked anew."""

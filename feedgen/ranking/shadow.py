@@ -109,22 +109,32 @@ class Shadow:
         return max(self._settings.window - block.events, 1)
 
     def take(
-        self, y: NDArray[np.bool_], predictions: Mapping[Rung, NDArray[np.floating]], t: float
+        self,
+        y: NDArray[np.bool_],
+        predictions: Mapping[Rung, NDArray[np.floating]],
+        t: float,
+        weight: NDArray[np.float64] | None = None,
     ) -> None:
-        """Add events to the window.
+        """Add events to the window; see `Ladder.observe`.
 
         A rung without predictions counts as saying the running rate, and is marked.
         """
+        each = np.ones(len(y)) if weight is None else weight
         for start in range(0, len(y), PIECE):
             cut = slice(start, start + PIECE)
-            self._piece(y[cut], {rung: p[cut] for rung, p in predictions.items()}, t)
+            said = {rung: p[cut] for rung, p in predictions.items()}
+            self._piece(y[cut], said, t, each[cut])
 
     def _piece(
-        self, y: NDArray[np.bool_], predictions: Mapping[Rung, NDArray[np.floating]], t: float
+        self,
+        y: NDArray[np.bool_],
+        predictions: Mapping[Rung, NDArray[np.floating]],
+        t: float,
+        weight: NDArray[np.float64],
     ) -> None:
         # The prior knows the piece already, worth about a nat per `prior_fade` events to it: less
         # than what it would lose in the beginning to a rate that does not know anything.
-        self._follow(y)
+        self._follow(y, weight)
         said = np.full((len(Rung), len(y)), self.rate)
         for rung in Rung:
             p = predictions.get(rung)
@@ -134,12 +144,13 @@ class Shadow:
                 self._cusums[rung].add(steps)
             elif rung is not Rung.NEWEST:
                 self._block.available[rung] = False
-        self._block.add(y, said, t)
+        self._block.add(y, said, t, weight)
 
-    def _follow(self, y: NDArray[np.bool_]) -> None:
+    def _follow(self, y: NDArray[np.bool_], weight: NDArray[np.float64]) -> None:
         settings, (events, outcomes) = self._settings, self._decayed
         kept = float(np.exp(-len(y) / settings.prior_fade))
-        events, outcomes = events * kept + len(y), outcomes * kept + float(y.sum())
+        events = events * kept + float(weight.sum())
+        outcomes = outcomes * kept + float((y * weight).sum())
         self._decayed = [events, outcomes]
         self.rate = (outcomes + 0.5) / (events + 1.0)
 
@@ -260,15 +271,21 @@ class _Sums:
         self.products = np.zeros((rungs, rungs))
         """Of the losses of two rungs: with these all paired differences have their variance."""
 
-    def add(self, y: NDArray[np.bool_], said: NDArray[np.float64], t: float) -> None:
+    def add(
+        self,
+        y: NDArray[np.bool_],
+        said: NDArray[np.float64],
+        t: float,
+        weight: NDArray[np.float64],
+    ) -> None:
         if not self.events:
             self.since = t
-        losses = log_loss(said, y)
+        losses = log_loss(said, y) * weight
         self.events += len(y)
-        self.weight += len(y)
-        self.outcomes += float(y.sum())
-        self.predicted += said.sum(axis=1)
-        self.variance += (said * (1.0 - said)).sum(axis=1)
+        self.weight += float(weight.sum())
+        self.outcomes += float((y * weight).sum())
+        self.predicted += (said * weight).sum(axis=1)
+        self.variance += (said * (1.0 - said) * (weight * weight)).sum(axis=1)
         self.losses += losses.sum(axis=1)
         self.products += losses @ losses.T
 

@@ -23,6 +23,20 @@ def test_a_device_may_take_its_burst_at_once_and_then_its_rate():
     assert taken(limits, 1, NOW + 10**6) == 5
 
 
+def test_what_stands_for_several_takes_as_many_tokens():
+    limits = DeviceLimits(per_hour=3600.0, burst=8, devices=10)
+    assert [limits.take(1, 0.0, 4) for _ in range(3)] == [True, True, False]
+    assert not limits.take(1, 3.0, 4)
+    assert limits.take(1, 4.0, 4)
+
+
+def test_what_stands_for_more_than_a_burst_is_taken_from_a_full_bucket_and_paid_back():
+    limits = DeviceLimits(per_hour=3600.0, burst=8, devices=10)
+    assert limits.take(1, 0.0, 32)
+    assert not limits.take(1, 31.0, 32)
+    assert limits.take(1, 32.0, 32)
+
+
 def test_one_device_takes_nothing_from_another():
     limits = DeviceLimits(per_hour=60, burst=5, devices=10)
     taken(limits, 1, NOW)

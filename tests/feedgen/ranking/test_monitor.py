@@ -74,6 +74,23 @@ def test_z_is_standard_normal_while_the_model_is_right():
     assert np.std(z) == pytest.approx(1.0, abs=0.2)
 
 
+def test_weights_make_good_what_a_sample_left_out():
+    p, y = stream(5, 20_000, 0.3)
+    kept = y | (np.random.default_rng(5).random(len(y)) < 0.25)
+    weight = np.where(y[kept], 1.0, 4.0)
+    weight /= weight.mean()
+    weighted, plain = Monitor(), Monitor()
+    cohort = np.zeros(kept.sum(), np.int8)
+    weighted.observe(p[kept], y[kept], cohort, 0.0, weight)
+    plain.observe(p[kept], y[kept], cohort, 0.0)
+    assert weighted.report()[ALL].calibration == pytest.approx(1.0, abs=0.06)
+    assert plain.report()[ALL].calibration > 1.3
+    assert abs(weighted.report()[ALL].z) < 4
+    same = Monitor()
+    same.observe(p[kept], y[kept], cohort, 0.0, np.ones(len(cohort)))
+    assert same.report() == plain.report()
+
+
 def test_too_little_data_is_unknown_and_never_an_alarm():
     p = np.full(199, 0.99)
     reading = whole(p, np.zeros(199, bool), drift=drift.Settings(warm_up=0))

@@ -90,6 +90,20 @@ def test_attributes_that_change_are_those_of_the_same_device():
     assert found.zones.values[zone - 1] == "+2"
 
 
+def test_a_stranger_is_known_by_what_is_told_of_it_as_if_it_had_a_row():
+    found = people()
+    attrs = {"class": "tv", "tz": "Asia/Tokyo"}
+    found.seat(0, 3, "a", attrs)
+    here = found.reporter(0, 3)
+    told = found.stranger(device_token("a"), attrs, held_out=False)
+    assert told.codes.tolist() == here.codes.tolist()
+    assert (told.device, told.zone, told.held_out) == (here.device, here.zone, here.held_out)
+    odd = found.stranger(7, {"class": None, "tz": "nowhere"}, held_out=True)
+    assert odd.codes.tolist() == [0, 0]
+    assert [None, *found.zones.values][odd.zone] == "UTC"
+    assert odd.held_out
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
 def test_the_share_that_stays_on_newest_first_is_the_one_asked_for(share):
     found = people(holdout=share)

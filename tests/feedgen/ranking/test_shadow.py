@@ -56,6 +56,32 @@ def test_older_windows_count_less_in_the_lead_and_in_its_error():
     assert shadow.lead(LIVE, SNAPSHOT) == pytest.approx(expected)
 
 
+def test_weights_make_good_what_a_sample_left_out():
+    p, y = events(3, 20_000)
+    whole = taken(y, {LIVE: p, SNAPSHOT: np.full(len(p), 0.3)})
+    # Of what was not opened only a quarter was kept.
+    kept = y | (np.random.default_rng(3).random(len(y)) < 0.25)
+    weight = np.where(y[kept], 1.0, 4.0)
+    weight /= weight.mean()
+    said = {LIVE: p[kept], SNAPSHOT: np.full(kept.sum(), 0.3)}
+    weighted, plain = Shadow(), taken(y[kept], said)
+    weighted.take(y[kept], said, 0.0, weight)
+    for shadow in (whole, weighted, plain):
+        shadow.close()
+    assert weighted.calibration(LIVE) == pytest.approx(whole.calibration(LIVE), rel=0.03)
+    assert plain.calibration(LIVE) > 1.3 * whole.calibration(LIVE)
+    assert weighted.entropy(LIVE) == pytest.approx(whole.entropy(LIVE), rel=0.02)
+    # There is as much evidence as there are events, and not as much as they stand for.
+    assert 0 < weighted.lead(LIVE, SNAPSHOT) < whole.lead(LIVE, SNAPSHOT)
+
+
+def test_weights_that_are_all_the_same_change_nothing():
+    p, y = events(4, 3000)
+    one, other = taken(y, {LIVE: p}), Shadow()
+    other.take(y, {LIVE: p}, 0.0, np.ones(len(y)))
+    assert one.state() == other.state()
+
+
 def test_nobody_leads_before_both_outcomes_were_seen_often_enough():
     y = np.zeros(1000, bool)
     predictions = {LIVE: np.full(1000, 0.01), SNAPSHOT: np.full(1000, 0.001)}
