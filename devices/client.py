@@ -443,13 +443,17 @@ class FeedClient:
             if not (self._connected and self._gap and self._hello_pacer.wants(time.monotonic())):
                 return
             hello = self._next_hello()
-        self._mqtt.publish(self._up_topic, hello)
+        self._publish_hello(hello)
 
     def _hello(self) -> None:
         with self._lock:
             hello = self._next_hello()
-        # QoS 0: a hello that is lost is lost with its connection, and the next one says another.
-        self._mqtt.publish(self._up_topic, hello)
+        self._publish_hello(hello)
+
+    def _publish_hello(self, hello: bytes) -> None:
+        # QoS 0: a hello that is lost is lost with its connection, and the next one says another. An
+        # outside broker may lose it alone, while the feed is away; at QoS 1 it keeps it for the feed.
+        self._mqtt.publish(self._up_topic, hello, qos=1 if self._outside else 0)
 
     def _next_hello(self) -> bytes:
         """The hello to send now; under the lock, so that the two threads never send one each."""

@@ -238,12 +238,11 @@ class Ledger(InFlight):
         tip = self.held.take(rows * self.ring + state["head"], axis=0)
         same = tip == target
         fresh = state["fresh"]
-        changed = ~_all(same) | fresh
-        due = changed & (state["inflight"] < self.max_inflight)
-        # A lower cap waits until what was sent above it is acknowledged.
-        due &= (state["cap"] > 0) | (state["inflight"] == 0)
+        changed = self._changed(state, same)
+        due = changed & self._has_room(state)
         single, rank = self._single_puts(state["k"], tip, target, same)
         single &= due & ~fresh & (state["base"] == state["seq"])
+        single &= self._may_follow(state, tip, target, rank)
         if single.all():
             return self._push_puts(rows, state, target, rank, items, now)
         self.behind[rows] = changed
@@ -256,6 +255,28 @@ class Ledger(InFlight):
         if len(others):
             batches += self._push_others(rows[others], target[others], items, now)
         return batches
+
+    def _changed(self, state: Records, same: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of these rows need a frame; `same` says where tip and feed agree."""
+        changed: NDArray[np.bool_] = ~_all(same) | state["fresh"]
+        return changed
+
+    def _has_room(self, state: Records) -> NDArray[np.bool_]:
+        """Which of these rows may be sent another frame."""
+        room: NDArray[np.bool_] = state["inflight"] < self.max_inflight
+        # A lower cap waits until what was sent above it is acknowledged.
+        room &= (state["cap"] > 0) | (state["inflight"] == 0)
+        return room
+
+    def _may_follow(
+        self,
+        state: Records,  # noqa: ARG002 (of `outside`, which overrides this)
+        tip: Windows,  # noqa: ARG002 (likewise)
+        target: Windows,  # noqa: ARG002 (likewise)
+        rank: NDArray[np.intp],  # noqa: ARG002 (likewise)
+    ) -> NDArray[np.bool_] | bool:
+        """Which of these rows may be sent the put at `rank` of `target` as a delta on top of the tip."""
+        return True
 
     def _single_puts(
         self, k: NDArray[np.uint8], tip: Windows, target: Windows, same: NDArray[np.bool_]
@@ -312,18 +333,15 @@ class Ledger(InFlight):
     ) -> list[Batch]:
         """One put of one item for each row: booked for all together, encoded by length and form."""
         qos = self._qos(state, self._priority_of_put(rows, state, slot))
-        acked = qos > 0
         state["seq"] += 1
         state["base"] = state["seq"]
         state["head"] = (state["head"] + 1) % self.ring
         state["depth"] = np.minimum(state["depth"] + 1, self.max_inflight)
         state["behind"] = False
         state["last_qos"] = qos
-        state["packet_id"] = np.where(
-            acked, state["packet_id"] % PACKET_IDS + 1, state["packet_id"]
-        )
+        state["packet_id"] = self._packet_ids(state, qos)
         state["waiting_since"][state["inflight"] == 0] = now
-        state["inflight"] += acked
+        state["inflight"] += self._awaited(qos)
         at = rows * self.ring + state["head"]
         self.put_windows(at, target)
         np.put(self.held_seq, at, state["seq"])
@@ -333,6 +351,16 @@ class Ledger(InFlight):
         state["recent_at"] = (state["recent_at"] + 1) % (RECENT_WINDOWS * state["k"].astype("u2"))
         self.put_state(rows, state)
         return self._encode_puts(rows, state, rank, at, qos, items[slot])
+
+    def _packet_ids(self, state: Records, qos: NDArray[np.int8]) -> NDArray[np.integer]:
+        """The packet identifiers of the next frames of these rows; at QoS 0 that of the last stays."""
+        last = state["packet_id"]
+        found: NDArray[np.integer] = np.where(qos > 0, last % PACKET_IDS + 1, last)
+        return found
+
+    def _awaited(self, qos: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Which of these frames are acknowledged."""
+        return qos > 0
 
     def _encode_puts(
         self,
@@ -411,7 +439,7 @@ class Ledger(InFlight):
         for row, feed in zip(rows.tolist(), target, strict=True):
             goal = tuple(slot for slot in feed.tolist() if slot)
             turn = -1
-            while self.inflight[row] < (self.max_inflight if self.cap[row] else 1):
+            while self.inflight[row] < self._most_inflight(row):
                 turn += 1
                 plan = self._plan(row, goal, items, plans)
                 if plan is None:
@@ -437,6 +465,10 @@ class Ledger(InFlight):
             )
             for (_, qos), (sent_rows, tails, counts) in sorted(found.items())
         ]
+
+    def _most_inflight(self, row: int) -> int:
+        """How many frames of this row may be unacknowledged: with a cap of 0, what was sent above it."""
+        return self.max_inflight if self.cap[row] else 1
 
     def _plan(
         self,
@@ -477,8 +509,12 @@ class Ledger(InFlight):
         self.depth[row] = min(int(self.depth[row]) + 1, self.max_inflight)
         for number in plan.put_numbers:
             self._remember(row, number)
+        return qos, self._tail(row, at, qos, frame, now)
+
+    def _tail(self, row: int, at: int, qos: int, frame: bytes, now: float) -> bytes:
+        """Books a frame as in flight if it is acknowledged; what stands behind its topic name."""
         if not qos:
-            return qos, frame
+            return frame
         packet_id = int(self.packet_id[row]) % PACKET_IDS + 1
         self.packet_id[row] = packet_id
         if not self.inflight[row]:
@@ -488,7 +524,7 @@ class Ledger(InFlight):
         tail = packet_id.to_bytes(2, "big") + frame
         if self.keep[row]:
             self.tails[at] = tail
-        return qos, tail
+        return tail
 
     # ---- Feedback
 

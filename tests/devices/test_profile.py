@@ -13,6 +13,7 @@ from devices.profile import (
     BadProfile,
     Profile,
     Rights,
+    merge,
     shared_attrs,
     shared_follow,
     shared_rights,
@@ -230,3 +231,40 @@ def test_a_copy_with_another_value_leaves_the_original():
     profile = Profile("a")
     assert replace(profile, k=16).k == 16
     assert profile.k == 8
+
+
+# Two servers
+
+
+@given(PROFILES, PROFILES)
+def test_a_profile_that_was_changed_elsewhere_alone_is_taken_over(base, theirs):
+    merged = merge(base, replace(base), theirs)
+    assert merged == replace(theirs, epoch=max(base.epoch, theirs.epoch))
+
+
+@given(PROFILES, PROFILES)
+def test_a_profile_that_was_changed_here_alone_stays(base, mine):
+    assert merge(base, mine, replace(base)) == replace(mine, epoch=max(base.epoch, mine.epoch))
+
+
+def test_changes_of_different_fields_are_both_kept():
+    base = Profile("kitchen", follow=("a",), attrs={"x": 1}, epoch=3)
+    merged = merge(base, replace(base, follow=("b",)), replace(base, attrs={"x": 2}, epoch=4))
+    assert merged == Profile("kitchen", follow=("b",), attrs={"x": 2}, epoch=4)
+
+
+def test_where_both_changed_one_field_what_was_changed_here_stands():
+    base = Profile("kitchen", k=8)
+    assert merge(base, replace(base, k=4), replace(base, k=16)).k == 4
+
+
+@given(PROFILES, PROFILES)
+def test_a_profile_becomes_another_in_every_field(profile, other):
+    profile.become(other)
+    assert profile == other
+
+
+def test_a_profile_of_the_release_before_is_read():
+    form_2 = msgpack.unpackb(Profile("kitchen", seen=7).pack())
+    form_2[0] = 2
+    assert Profile.unpack("kitchen", msgpack.packb(form_2[:19])) == Profile("kitchen", seen=7)
