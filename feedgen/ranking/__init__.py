@@ -15,6 +15,9 @@ order in which one would read it:
   `evidence` keeps what was true when an item was shown, `learning` joins both with the models.
 - Whether it is right: `monitor` (with `drift`, `shift`, `cohorts`), the `ladder` of `rungs` judged in the
   `shadow`, `lift` over devices on newest first, `balance` of exposure over publishers.
+- Among several servers: `leading` learns for all, of a `sampling` of what nodes tell it in
+  `feedback_batches`; `following` serves what another one learned, given away as `blobs`; `comparing` is
+  what the balance costs in windows as they stand.
 - What is written down: `decisions` are records of the decision log, `joined` what came of them.
 - `settings` are all of this in one place.
 

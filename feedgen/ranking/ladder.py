@@ -159,7 +159,10 @@ class Ladder:
         """
         if not len(y):
             return []
+        chosen = self.chosen
         events = self._miss(self._shadow.missing(len(y), predictions), t)
+        if self.chosen is not chosen:
+            self._switched_events -= len(y)  # these, too, were before it
         start = 0
         while start < len(y):
             room = self._shadow.room(t)
@@ -333,7 +336,9 @@ class Ladder:
         return best
 
     def _choose(self, rung: Rung, t: float) -> None:
-        self.chosen, self._switched, self._switched_events = rung, t, 0
+        self.chosen, self._switched = rung, t
+        # Those of the window at hand were before it, and will be counted when it ends.
+        self._switched_events = -self._shadow.events
 
     def _switch(self, before: Rung, reason: Reason, t: float) -> list[Event]:
         """Return the event of a switch, if what serves has changed."""

@@ -101,6 +101,11 @@ class Shadow:
             rung for rung in Rung if rung is not Rung.NEWEST and not _usable(predictions.get(rung))
         ]
 
+    @property
+    def events(self) -> int:
+        """Events in the window at hand."""
+        return self._block.events
+
     def room(self, t: float) -> int | None:
         """Return how many events the window takes before it can end; None: all that come at `t`."""
         block = self._block

@@ -253,6 +253,15 @@ def test_whatever_happens_switches_are_bounded_and_explained(seed, episodes):
     assert all(np.isfinite(list(event.numbers.values())).all() for event in world.log)
 
 
+def test_events_before_a_fall_within_a_window_do_not_count_for_the_climb_after_it():
+    world = World(ladder=Ladder(QUICK, start=POPULARITY)).run(600, wrong, wrong, nothing)
+    world.run(100, right, right, broken).run(2500, right, right, broken)
+    fall, climb = world.log
+    assert fall.reason is Reason.UNAVAILABLE
+    assert climb.reason is Reason.WON_SHADOW
+    assert climb.t - fall.t >= QUICK.climb_events
+
+
 def test_a_pinned_rung_serves_until_it_is_released():
     world = World()
     (event,) = world.ladder.pin(POPULARITY, 1.0)
