@@ -22,7 +22,9 @@ class Counters:
         closed: Connections closed by the server, by reason.
         connections: `opened`, `connected` (CONNECT accepted), `taken_over`.
         ranking: What the learned ranking did: `learned` outcomes, `refreshed` devices, `fell` and `climbed`
-            to another rung, `saved`, `save_failed`, `begun_anew` over a state that could not be used.
+            to another rung, `saved`, `save_failed`, `begun_anew` over a state that could not be used. At
+            a node: `told` events to the trainer, `adopted` versions; at the trainer `published` ones and
+            `sampled` events, each of which stands for several.
         topics: Messages on other topics than the feed's: `published`, `delivered`, `resent`.
     """
 

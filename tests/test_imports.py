@@ -73,7 +73,7 @@ RULES = (
     Rule("", ("amqtt",), "amqtt is the broker's business", but=("broker/",)),
     *(
         Rule("broker/lane/", (f"broker.{name}",), "the lane knows no more of the broker than access, counters and config")
-        for name in ("admin", "app", "cli", "commands", "control", "plugin", "server", "service")
+        for name in ("admin", "app", "cli", "cluster", "commands", "control", "gateway", "plugin", "server", "service")
     ),
 )  # fmt: skip
 
@@ -81,9 +81,10 @@ LIBRARIES = {
     "broker/": {"amqtt", "numpy", "pydantic", "pydantic_core", "pydantic_settings", "rich", "typer", "uvloop"},
     "broker/access/": {"argon2", "jwt"},
     "broker/commands/": {"msgpack", "paho"},
+    "broker/gateway/": {"msgpack"},
     "devices/": {"msgpack", "numpy", "paho"},
     "feedgen/": {"msgpack", "numpy"},
-    "feedgen/store/": {"redis"},
+    "feedgen/store/": {"hiredis", "redis"},
     "feedgen/evaluate/": {"matplotlib"},
     "simulator/": {"msgpack", "numpy", "rich"},
 }  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 import numpy as np
 
-from feedgen.store.state_file import _packed, _unpacked
+from feedgen.store.state_file import packed, unpacked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def pack(kind: str, version: int, state: dict[str, Any]) -> bytes:
         version: of its layout, likewise.
         state: what `state_file.save` takes.
     """
-    return zlib.compress(_packed([kind, version, state]), _LEVEL)
+    return zlib.compress(packed([kind, version, state]), _LEVEL)
 
 
 def unpack(blob: bytes, kind: str, version: int) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def unpack(blob: bytes, kind: str, version: int) -> dict[str, Any]:
         payload = inflate.decompress(blob, MAX_BYTES)
         if not inflate.eof:
             raise ValueError("cut short, or too long")
-        found, its_version, state = _unpacked(memoryview(payload))
+        found, its_version, state = unpacked(memoryview(payload))
     except (zlib.error, msgpack.UnpackException) as error:
         raise ValueError(f"damaged: {error}") from error
     if (found, its_version) != (kind, version) or not isinstance(state, dict):

@@ -56,7 +56,7 @@ def save(path: Path, kind: str, version: int, state: dict[str, Any]) -> None:
         TypeError: there is something else in the state.
         StoreError: the disk fails; the old state is still there.
     """
-    payload = _packed([kind, version, state])
+    payload = packed([kind, version, state])
     temporary = path.with_name(path.name + ".tmp")
     try:
         _write(temporary, _HEAD.pack(MAGIC, zlib.crc32(payload), len(payload)), payload)
@@ -87,7 +87,7 @@ def load(path: Path, kind: str, version: int) -> dict[str, Any] | None:
     except OSError as error:
         raise StoreError(_explain("read", path, error)) from error
     try:
-        found, its_version, state = _unpacked(_payload(data))
+        found, its_version, state = unpacked(_payload(data))
     except (ValueError, TypeError, msgpack.UnpackException) as error:  # TypeError: a map as a key
         raise StateError(f"{path} is no whole state ({error}): {_ADVICE}") from error
     if found != kind:
@@ -125,9 +125,14 @@ def set_aside(path: Path) -> Path:
 # ---- Bytes
 
 
-def _packed(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, default=_extension, unicode_errors="surrogatepass")
-    return packed
+def packed(value: Any) -> bytes:
+    """A state as bytes: what msgpack takes, and arrays of numbers.
+
+    Raises:
+        TypeError: there is something else in it.
+    """
+    found: bytes = msgpack.packb(value, default=_extension, unicode_errors="surrogatepass")
+    return found
 
 
 def _extension(value: object) -> Any:
@@ -141,7 +146,13 @@ def _extension(value: object) -> Any:
     )
 
 
-def _unpacked(payload: memoryview) -> tuple[Any, Any, Any]:
+def unpacked(payload: memoryview) -> tuple[Any, Any, Any]:
+    """The three parts (kind, version, state) of what `packed` made of a list of them.
+
+    Raises:
+        ValueError: the bytes are damaged, or no such list; some damage raises TypeError or
+            `msgpack.UnpackException`.
+    """
     value = msgpack.unpackb(
         payload, ext_hook=_array, unicode_errors="surrogatepass", strict_map_key=False
     )
