@@ -8,6 +8,8 @@ READY := .venv/.ready
 DEMO ?=
 # Passed on to the fault suite: make faults FAULTS="--rounds 1000 --seed 7"
 FAULTS ?=
+# Passed on to the fault suite of nodes: make nodefaults NODEFAULTS="--rounds 30 --only partition"
+NODEFAULTS ?= --rounds 10
 # Passed on to the fuzzers: make fuzz FUZZ="packets --seconds 600"
 FUZZ ?= --seconds 15
 # The log that docs/ranking.md draws from, which is not shipped: make pictures KUAIRAND=kuairand.tsv.gz
@@ -16,7 +18,7 @@ KUAIRAND ?=
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz lint format types bench pictures clean ci
+.PHONY: help setup demo test faults nodefaults fuzz lint format types bench pictures clean ci
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +43,9 @@ test: $(READY) ## all tests
 faults: $(READY) ## kill, cut, delay, fill the disk, step the clock, and prove that every promise holds
 	@$(BIN)/python -m broker faults $(FAULTS)
 
+nodefaults: $(READY) ## the same for three nodes on a Redis Cluster; needs redis-server
+	@$(BIN)/python -m broker faults --nodes 3 $(NODEFAULTS)
+
 fuzz: $(READY) ## coverage-guided fuzzing of every decoder
 	$(BIN)/python -m tests.fuzz.run $(FUZZ)
 
@@ -56,7 +61,7 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway)); do echo "# $$script"; $(BIN)/python "$$script"; done
 
 pictures: $(READY) ## the figures of docs/ranking.md
 	$(BIN)/python -m benchmarks.pictures $(if $(KUAIRAND),--kuairand $(KUAIRAND))

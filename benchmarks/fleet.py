@@ -291,10 +291,16 @@ class Fleet:
 
     async def _open(self, ident: str, client: AnyClient) -> AnyClient:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: client, "127.0.0.1", self._port, ssl=self._tls)
+        port = self.port_of(ident)
+        await loop.create_connection(lambda: client, "127.0.0.1", port, ssl=self._tls)
         client.write(connect_packet(ident))
         await client.on_ready
         return client
+
+    def port_of(self, ident: str) -> int:
+        """Return where a client connects."""
+        del ident
+        return self._port
 
     async def publisher(self) -> Client:
         """Return the publisher's connection, opened at its first use."""

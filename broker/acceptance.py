@@ -52,7 +52,8 @@ class Items(Protocol):
     ) -> bool:
         """Takes a valid item; `done` is called when it is durable.
 
-        Returns: False if it cannot be taken now. Nothing has changed then, and `done` is not called.
+        Returns: False if it cannot be taken now: the store is away and its numbers are used up, or this
+            process stood still a moment ago. Nothing has changed then, and `done` is not called.
         """
 
     def drop(self, over: Sequence[Record]) -> None:

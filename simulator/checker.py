@@ -114,9 +114,9 @@ class Checker:
 
     # ---- Publishers
 
-    def sent(self, content: Content, at: float) -> Publication:
+    def sent(self, content: Content, at: float, sender: str = "") -> Publication:
         """A content is sent for the first time; the caller keeps the answer for `acknowledged`."""
-        publication = Publication(content, at)
+        publication = Publication(content, at, sender=sender)
         self._histories.setdefault(content.key, History()).publications.append(publication)
         if not content.retract:
             self._contents[content.payload] = content
@@ -444,7 +444,11 @@ class Checker:
         yield Finding(
             "G1",
             f"the server forgot the acknowledged profile of {device.device}",
-            (f"said: {said[last]}", f"has: {device.follow}, {dict(device.attributes)}"),
+            (
+                f"said: {said[last]}",
+                f"has: {device.follow}, {dict(device.attributes)}",
+                *device.evidence,
+            ),
         )
 
     def _find(self, promise: str, sentence: str, *evidence: str) -> None:

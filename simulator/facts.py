@@ -197,11 +197,13 @@ class Publication:
         content: What was sent.
         sent: When for the first time, true Unix seconds.
         acknowledged: When the server said that it has it; None if it never did.
+        sender: Who sent it. What one sender sends is accepted in the order of sending.
     """
 
     content: Content
     sent: float
     acknowledged: float | None = None
+    sender: str = ""
 
     def __str__(self) -> str:
         known = (
@@ -230,17 +232,26 @@ class History:
 
     @property
     def possible(self) -> list[Publication]:
-        """Those of which one is the present content: the last acknowledged one and all after it.
+        """Those of which one is the present content.
 
-        Before the first acknowledgement the server may also have none of them.
+        An acknowledged one supersedes what its own sender sent before it, and what was acknowledged before
+        it was sent. Of two that were under way at once nobody knows which came first. Before the
+        first acknowledgement the server may also have none of them.
         """
-        for place in range(len(self.publications) - 1, -1, -1):
-            if self.publications[place].acknowledged is not None:
-                return self.publications[place:]
-        return self.publications
+        found, senders, latest = [], set[str](), -inf
+        for one in reversed(self.publications):
+            over = one.sender in senders or (
+                one.acknowledged is not None and one.acknowledged <= latest
+            )
+            if not over:
+                found.append(one)
+            if one.acknowledged is not None:
+                senders.add(one.sender)
+                latest = max(latest, one.sent)
+        return found[::-1]
 
     @property
     def certain(self) -> Publication | None:
         """The present content, where there is no doubt about it."""
-        last = self.publications[-1]
-        return None if last.acknowledged is None else last
+        possible = self.possible
+        return possible[0] if len(possible) == 1 and possible[0].acknowledged is not None else None

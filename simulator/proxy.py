@@ -50,20 +50,24 @@ class Added:
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1 and connects each client to `target`.
+    """Listens and connects each client to `target`.
 
     Args:
         target: Host and port of the server; it may be down, then clients meet a reset.
         seed: Of everything drawn. As the times of a real network are not in it, the same seed gives the same kinds
             of trouble, not the same run.
+        listen: Where to listen; by default on a free port of 127.0.0.1.
 
     Attributes:
         target: May be changed; new connections go there.
         connections: How many there were.
     """
 
-    def __init__(self, target: tuple[str, int], seed: int) -> None:
+    def __init__(
+        self, target: tuple[str, int], seed: int, listen: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self.target = target
+        self._listen = listen
         self.connections = 0
         self._rng = Random(seed)  # noqa: S311 - no secret
         self._toxics: list[Added] = []
@@ -84,7 +88,7 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         """Listens."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_READ)
+        self._server = await asyncio.start_server(self._accept, *self._listen, limit=_READ)
         return self
 
     async def __aexit__(self, *_: object) -> None:

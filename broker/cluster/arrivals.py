@@ -34,6 +34,7 @@ _ROUNDS = 3
 
 AWAY = Refused(UNAVAILABLE, "store_away")
 _DRAINING = Refused(UNAVAILABLE, "draining")
+_LATE = Refused(UNAVAILABLE, "after_standstill")
 
 
 class Arrivals:
@@ -44,15 +45,24 @@ class Arrivals:
         directory: Profiles and claims.
         store: What all nodes share.
         wait: Seconds that the present holder of a device has to let go.
+        stood_still: Whether this process stood still a moment ago, see `pulse`: then a client that comes may
+            have come long ago, and be at another node by now.
 
     Attributes:
         closed: Whether nobody is let in any more.
     """
 
     def __init__(
-        self, door: Door, directory: Directory, store: SharedStore, *, wait: float
+        self,
+        door: Door,
+        directory: Directory,
+        store: SharedStore,
+        *,
+        wait: float,
+        stood_still: Callable[[], bool] = lambda: False,
     ) -> None:
         self.closed = False
+        self._stood_still = stood_still
         self._door = door
         self._directory = directory
         self._store = store
@@ -66,6 +76,8 @@ class Arrivals:
             return _DRAINING
         if not self._store.up:
             return AWAY
+        if self._stood_still():
+            return _LATE
         answer: asyncio.Future[Callable[[], Verdict]] = self._loop.create_future()
         task = self._loop.create_task(self._arrive(attempt, answer))
         self._arriving.add(task)
@@ -117,6 +129,8 @@ class Arrivals:
 
     def _still(self, verdict: Identity, names: list[str], seen: list[int]) -> Verdict:
         """The verdict in the step that lets the client in."""
+        if self._stood_still():
+            return _LATE
         lost = verdict.device is not None and not self._directory.holds(verdict.device)
         return _CHANGING if lost or self._versions(names) != seen else verdict
 

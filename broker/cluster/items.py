@@ -104,15 +104,23 @@ class SharedItems:
         store: Where they go.
         counters: Outcomes are counted here, `items_lost` races with other nodes among them.
         keeper: Who is told of them.
+        stood_still: Whether this process stood still a moment ago, see `pulse`.
     """
 
     def __init__(
-        self, *, catalog: Catalog, store: SharedStore, counters: Counters, keeper: Keeper
+        self,
+        *,
+        catalog: Catalog,
+        store: SharedStore,
+        counters: Counters,
+        keeper: Keeper,
+        stood_still: Callable[[], bool] = lambda: False,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._counted = counters.items
         self._keeper = keeper
+        self._stood_still = stood_still
         self._chains: dict[Key, _Chain] = {}
         self._waiting = 0
 
@@ -129,7 +137,13 @@ class SharedItems:
     def accept(
         self, item: Item, *, dup: bool, publisher: str, qos: int, done: Callable[[], None]
     ) -> bool:
-        """See `Items.accept`: False while the store is away and all its numbers are given out."""
+        """See `Items.accept`: False while the store is away and all its numbers are given out.
+
+        And right after this process stood still, as the packet may be from before that.
+        """
+        if self._stood_still():
+            self._counted["after_standstill"] += 1
+            return False
         key = item.channel, item.id
         chain = self._chains.get(key)
         pending = _Pending(item, dup, publisher, qos, done, self._keeper.now_ms())

@@ -12,6 +12,7 @@ from broker.cluster.arrivals import Arrivals
 from broker.cluster.directory import Directory
 from broker.cluster.drain import drain
 from broker.cluster.items import SharedItems
+from broker.cluster.pulse import Pulse
 from broker.cluster.residence import Host, Residence
 from broker.cluster.shared_counts import SharedCounts
 from broker.cluster.stores import durability
@@ -65,6 +66,7 @@ class Node:
         self._settings = settings
         self._arrivals: Arrivals | None = None
         self._items: SharedItems | None = None
+        self._pulse = Pulse()
         self._counts: SharedCounts | None = None
         self._learning: NodeLearning | None = None
         self._residence: Residence | None = None
@@ -93,7 +95,7 @@ class Node:
         }
 
     def _acceptance(self, **parts: Any) -> Items:
-        self._items = SharedItems(**parts)
+        self._items = SharedItems(**parts, stood_still=self._pulse.stood_still)
         return self._items
 
     def _profiles(
@@ -113,7 +115,11 @@ class Node:
     def door(self, door: Door) -> Arrivals:
         """The door of this node, by that of a server alone."""
         self._arrivals = Arrivals(
-            door, self.directory, self._store, wait=self._settings.handover_wait
+            door,
+            self.directory,
+            self._store,
+            wait=self._settings.handover_wait,
+            stood_still=self._pulse.stood_still,
         )
         return self._arrivals
 
@@ -214,6 +220,7 @@ class Node:
         except TimeoutError:
             logger.warning("%d devices are not let go of: the store is away", self.directory.held)
         self.directory.close()
+        self._pulse.stop()
 
     # ---- The operator
 

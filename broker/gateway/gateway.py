@@ -284,8 +284,10 @@ class Gateway:
         self._timer = self._loop.call_later(every, self._on_timer)
         while self._untaken and self._take_item(*self._untaken[0]):
             self._untaken.popleft()
-            if not self._untaken:
-                self.ingest.resume_items()
+        if self.ingest.paused and not self._untaken and not self.service.congested:
+            # The store tells when it has worked something off, but the engine does not, nor whoever
+            # brings item numbers: with nothing on its way to the store, nobody would.
+            self.ingest.resume_items()
         now = self._loop.time()
         if not self.frames.up:
             return

@@ -105,6 +105,11 @@ class Ingest:
         self.items = self.ups = None
         await asyncio.gather(*(uplink.stop() for uplink in uplinks))
 
+    @property
+    def paused(self) -> bool:
+        """Whether items are left to the broker for now."""
+        return self._paused
+
     def pause_items(self) -> None:
         """Reads no more items until `resume_items`."""
         self._paused = True

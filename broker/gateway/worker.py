@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 200
 """Devices that are handed over or looked at before the loop gets its turn."""
 _PAGE = 1_000
+_TRIES = 3
+"""How often a device is claimed before what it said is dropped."""
+_BETWEEN = 0.5
+"""Seconds."""
 
 
 class Worker(Node):
@@ -87,19 +91,34 @@ class Worker(Node):
             self._go(self._arrive(device))
 
     async def _arrive(self, device: str) -> None:
-        """Claims a device, then carries out what it said meanwhile."""
-        self.directory.use(device)
-        try:
-            await self.directory.look_up((device,))
-            if self._registry.enroll(device) is not None:
-                await self.directory.claim(device)
-        except StoreError:
-            del self._arriving[device]  # nothing is acknowledged: the broker keeps it
+        """Claims a device, then carries out what it said meanwhile.
+
+        What cannot be carried out is dropped, and acknowledged: PUBACKs are in order, so a device that
+        cannot be claimed, as its profile cannot be read, would hold up all others for ever.
+        """
+        for number in range(_TRIES):
+            if number:
+                await asyncio.sleep(_BETWEEN)
+            self.directory.use(device)
+            try:
+                await self.directory.look_up((device,))
+                if self._registry.enroll(device) is not None:
+                    await self.directory.claim(device)
+            except StoreError as error:
+                logger.info("%s cannot be claimed: %s", device, error)
+                continue
+            finally:
+                self._loop.call_soon(self.directory.leave, device)  # after it has come, if it has
+            for word in self._arriving.pop(device):
+                self._carry_out(device, word)
             return
-        finally:
-            self._loop.call_soon(self.directory.leave, device)  # after it has come, if it has
-        for word in self._arriving.pop(device):
-            self._carry_out(device, word)
+        words = self._arriving.pop(device)
+        if self._leaving:
+            return  # nothing is acknowledged: the broker keeps it
+        assert self._service is not None
+        self._service.counters.dropped["unclaimed_device"] += len(words)
+        for _, done in words:
+            done()
 
     def _carry_out(self, device: str, word: Word) -> None:
         assert self._presence is not None
@@ -195,6 +214,7 @@ class Worker(Node):
     async def stop(self) -> None:
         """Hands all devices over to the workers that stay."""
         assert self._presence is not None
+        self._leaving = True
         for task in self._tasks:
             task.cancel()
         others = self.alive - {self.name}

@@ -68,6 +68,7 @@ class FaultyDevice:
         route: The address that it connects to, asked each time.
         spawn: Runs what it does in the background.
         hello_wait: The server's `feed.hello_wait`.
+        hellos_unheard: How many of its hellos in a row the server may have lost.
 
     Attributes:
         habits: What it does wrong at the moment.
@@ -87,6 +88,7 @@ class FaultyDevice:
         spawn: Spawn,
         *,
         hello_wait: float,
+        hellos_unheard: int = 4,
     ) -> None:
         self.name = name
         self.firmware = firmware
@@ -118,7 +120,7 @@ class FaultyDevice:
         self._ahead = False
         # Frames may be as long as any of these: said on this connection, and just before it.
         self._budgets = {DEFAULT_BUDGET}
-        self._budgets_before: deque[int] = deque((DEFAULT_BUDGET,), maxlen=4)
+        self._budgets_before: deque[int] = deque((DEFAULT_BUDGET,), maxlen=hellos_unheard)
         self._asked = 0.0
         self._changed = 0.0
 

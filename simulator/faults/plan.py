@@ -44,6 +44,14 @@ class Kind(StrEnum):
     STORE_LOCKED = "store_locked"
     CLOCK = "clock"
     BAD_INPUT = "bad_input"
+    ROLLING = "rolling"
+    FREEZE = "freeze"
+    PARTITION = "partition"
+    REDIS_KILL = "redis_kill"
+    REDIS_OUTAGE = "redis_outage"
+    FAILOVER = "failover"
+    HANDOVER = "handover"
+    RACE = "race"
 
 
 MEANING = {
@@ -65,10 +73,59 @@ MEANING = {
     Kind.STORE_LOCKED: "another program locks the database",
     Kind.CLOCK: "the wall clock jumps, forward and back",
     Kind.BAD_INPUT: "a storm of broken and forbidden packets",
+    Kind.ROLLING: "every node is stopped and started again, one after the other",
+    Kind.FREEZE: "a node stands still until it counts as dead, and then goes on",
+    Kind.PARTITION: "a node and Redis cannot reach each other",
+    Kind.REDIS_KILL: "kill -9 of a Redis master, which is back before its replica takes over",
+    Kind.REDIS_OUTAGE: "kill -9 of every Redis server, and start again",
+    Kind.FAILOVER: "kill -9 of a Redis master, which is back when its replica has taken over",
+    Kind.HANDOVER: "a Redis master hands its slots to its replica",
+    Kind.RACE: "the same items are published through two nodes at once",
 }
 
-OUTAGES = frozenset({Kind.KILL, Kind.TERM, Kind.DISK_FULL, Kind.STORE_LOCKED, Kind.CLOCK})
-"""Faults of the server as a whole: nobody is healthy meanwhile."""
+AT_NODES = (
+    Kind.KILL,
+    Kind.FREEZE,
+    Kind.FAILOVER,
+    Kind.PARTITION,
+    Kind.RACE,
+    Kind.REDIS_KILL,
+    Kind.TERM,
+    Kind.REDIS_OUTAGE,
+    Kind.HANDOVER,
+    Kind.ROLLING,
+)
+"""What goes wrong with several nodes and their Redis, in the order in which rounds are about it."""
+
+AT_CLIENTS = (
+    Kind.LATENCY,
+    Kind.BANDWIDTH,
+    Kind.SLOW_CLOSE,
+    Kind.TIMEOUT,
+    Kind.RESET_PEER,
+    Kind.SLICER,
+    Kind.LIMIT_DATA,
+    Kind.TAKEOVER,
+    Kind.CUT_PACKETS,
+    Kind.WITHHELD_ACKS,
+    Kind.LOST_FLASH,
+    Kind.STUCK_READER,
+    Kind.BAD_INPUT,
+)
+"""What goes wrong with clients and their lines, wherever they connect to."""
+
+AT_ONE_SERVER = (
+    Kind.KILL,
+    Kind.TERM,
+    *AT_CLIENTS,
+    Kind.DISK_FULL,
+    Kind.STORE_LOCKED,
+    Kind.CLOCK,
+)
+"""What goes wrong with one server alone."""
+
+OUTAGES = frozenset({*AT_NODES, Kind.DISK_FULL, Kind.STORE_LOCKED, Kind.CLOCK} - {Kind.RACE})
+"""Faults of a server as a whole: nobody is healthy meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +139,7 @@ class Plan:
         strike: When the fault begins, seconds.
         lasts: How long it holds, seconds.
         repeats: Whether at rest everybody repeats what was said.
+        throughout: Whether clients are busy until the last fault is over, if that is later.
     """
 
     seed: int
@@ -90,6 +148,7 @@ class Plan:
     strike: float
     lasts: float
     repeats: bool
+    throughout: bool = False
 
     def rng(self, purpose: str) -> Random:
         """Random numbers of this round, each purpose with its own."""
@@ -112,7 +171,7 @@ def draw(seed: int, available: Collection[Kind], only: Kind | None = None) -> Pl
         only: The one kind that is wanted.
     """
     rng = Random(f"{seed}/plan")  # noqa: S311 - no secret
-    others = [kind for kind in Kind if kind in available and kind is not Kind.KILL]
+    others = [kind for kind in AT_ONE_SERVER if kind in available and kind is not Kind.KILL]
     kind = only or (Kind.KILL if seed % 2 == 0 else others[seed // 2 % len(others)])
     kinds = [kind]
     if kind is Kind.KILL and only is None and rng.random() < 0.5:
@@ -127,6 +186,31 @@ def draw(seed: int, available: Collection[Kind], only: Kind | None = None) -> Pl
         strike=rng.uniform(0.1, 0.7) * seconds,
         lasts=rng.uniform(0.2, 0.6),
         repeats=rng.random() < 0.5,
+    )
+
+
+def draw_for_nodes(seed: int, only: Kind | None = None) -> Plan:
+    """The round of a seed where several nodes share a Redis.
+
+    Successive seeds go through all kinds of `AT_NODES` in turn; every second round has sick clients, too.
+
+    Args:
+        seed: Of the round.
+        only: The one kind that is wanted.
+    """
+    rng = Random(f"{seed}/plan")  # noqa: S311 - no secret
+    kinds = [only or AT_NODES[seed % len(AT_NODES)]]
+    if only is None and rng.random() < 0.5:
+        kinds.append(rng.choice(AT_CLIENTS))
+    seconds = rng.uniform(1.5, 2.0)
+    return Plan(
+        seed=seed,
+        kinds=tuple(kinds),
+        seconds=seconds,
+        strike=rng.uniform(0.3, 0.5) * seconds,
+        lasts=rng.uniform(0.2, 0.6),
+        repeats=rng.random() < 0.5,
+        throughout=True,
     )
 
 

@@ -43,6 +43,8 @@ MAX_IN_FLIGHT = 200
 
 _KEYS = 36
 """Items that a source keeps alive: about half of the devices have room for all of them, so that what is missing shows."""
+_CONTESTED = 6
+"""Keys of which several sources speak at once."""
 _SIZES = (5, 20, 60, 150, 400, 1_500)
 _TTLS = (1, 2, 3, 600, 600, 600)
 _TOMBSTONES = (2, 5, 10)
@@ -114,6 +116,14 @@ class Source:
         self._serial += 1
         return self._item(Key(CHANNELS[0], f"{self._name}-cut-{self._serial}"))
 
+    def contested(self, rng: Random) -> Key:
+        """A key of which several sources speak; none has a revision, as nobody numbers for all of them."""
+        return Key(rng.choice(CHANNELS), f"contested-{rng.randrange(_CONTESTED)}")
+
+    def about(self, key: Key) -> Item:
+        """An item of a contested key."""
+        return self._item(key, retract=self._rng.random() < 0.1)
+
     def _next(self) -> Item:
         draw = self._rng.random()
         if self._keys and draw < 0.3:
@@ -179,6 +189,7 @@ class FaultyPublisher:
     Attributes:
         acknowledged: Items that the server acknowledged.
         repeated: Packets sent again.
+        on_acknowledged: Called with the seconds that each acknowledgement took.
     """
 
     def __init__(
@@ -187,6 +198,7 @@ class FaultyPublisher:
         self.name = name
         self.acknowledged = 0
         self.repeated = 0
+        self.on_acknowledged: Callable[[float], None] | None = None
         self._rng = rng
         self._checker = checker
         self._route = route
@@ -253,7 +265,7 @@ class FaultyPublisher:
             return False
         qos = self._rng.choice((0, 1, 1, 1, 2)) if qos is None else qos
         packet = self._packet(item, qos)
-        publication = self._checker.sent(item.content, time.time())
+        publication = self._checker.sent(item.content, time.time(), self.name)
         if qos:
             self._outbox[packet.packet_id] = _Outgoing(publication, packet)
         self._link.send(packet)
@@ -323,7 +335,10 @@ class FaultyPublisher:
 
     def _confirm(self, outgoing: _Outgoing) -> None:
         self.acknowledged += 1
-        self._checker.acknowledged(outgoing.publication, time.time())
+        now = time.time()
+        self._checker.acknowledged(outgoing.publication, now)
+        if self.on_acknowledged is not None:
+            self.on_acknowledged(now - outgoing.publication.sent)
 
     def _next_packet_id(self) -> int:
         while True:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.bounds import quantile
+from simulator.faults.availability import Absences
 from simulator.faults.plan import MEANING, Kind
 from simulator.view import WIDTH, count
 
@@ -36,8 +37,9 @@ class Outcome:
     Attributes:
         seed: Of the first round; that of round i (from 0) is `seed` + i.
         rounds: How many there shall be.
-        devices: In each, the healthy one included.
+        devices: In each, the healthy ones included.
         missing: Kinds of fault that cannot be had here, and why.
+        options: What was asked for beside rounds and seed.
         done: Rounds by now.
         faults: Faults by kind.
         acknowledged: Items that the server acknowledged.
@@ -53,12 +55,14 @@ class Outcome:
         growth: Bytes that a round left behind, the most of any data directory.
         seconds: Since the start.
         findings: With the seed of the round; None where no single round is to blame.
+        absences: What each kind of fault cost healthy clients.
     """
 
     seed: int
     rounds: int
     devices: int
     missing: Mapping[Kind, str]
+    options: str = ""
     done: int = 0
     faults: Counter[Kind] = field(default_factory=Counter)
     acknowledged: int = 0
@@ -74,6 +78,7 @@ class Outcome:
     growth: float = 0.0
     seconds: float = 0.0
     findings: list[tuple[int | None, Finding]] = field(default_factory=list)
+    absences: Absences = field(default_factory=Absences)
 
     def add(self, result: Round) -> None:
         """One round more."""
@@ -84,6 +89,7 @@ class Outcome:
         if result.memory is not None:
             self.peak = max(self.peak, result.memory.peak)
         self.findings += [(result.plan.seed, finding) for finding in result.findings]
+        self.absences.add(result.plan.kinds[0].value, result.absence)
 
     @property
     def lost(self) -> int:
@@ -123,6 +129,7 @@ class Outcome:
             "hellos": self.hellos,
             "connects": self.connects,
             "packets_repeated": self.repeated,
+            "absences": self.absences.table(),
             "seconds": round(self.seconds, 1),
             "findings": [
                 {
@@ -172,6 +179,8 @@ def picture(outcome: Outcome, doing: Plan | None) -> RenderableType:
 def summary(outcome: Outcome) -> RenderableType:
     """The table at the end, the verdict, and the evidence."""
     parts: list[RenderableType] = [_figures(outcome), Text()]
+    if any(one.failovers for found in outcome.absences.of.values() for one in found):
+        parts += [_absences(outcome), Text()]
     parts += [
         Text.assemble(("! ", "yellow"), f"{kind.value} was left out: {why}")
         for kind, why in outcome.missing.items()
@@ -225,6 +234,18 @@ def _figures(outcome: Outcome) -> Table:
     return table
 
 
+def _absences(outcome: Outcome) -> Table:
+    """What healthy clients went without, by kind of fault."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black", title_justify="left")
+    table.add_column("seconds without", no_wrap=True)
+    for name in ("rounds", "p50 feed", "p99 feed", "any item", "acknowledgement", "connection"):
+        table.add_column(name, justify="right")
+    for kind, figures in outcome.absences.table().items():
+        shown = ["-" if value is None else f"{value:g}" for value in figures.values()]
+        table.add_row(kind, shown[0], *shown[2:])
+    return table
+
+
 def _verdict(outcome: Outcome) -> Text:
     if outcome.ok:
         return Text.assemble(("✓ ", "bold green"), ("every promise was kept", "bold"))
@@ -242,7 +263,7 @@ def _finding(outcome: Outcome, seed: int | None, finding: Finding) -> Text:
     if seed is not None:
         rounds = seed - outcome.seed + 1
         text.append(
-            f"  the same faults: fleetfeed faults --seed {seed} --rounds 1; "
+            f"  the same faults: fleetfeed faults {outcome.options}--seed {seed} --rounds 1; "
             f"with all before: --seed {outcome.seed} --rounds {rounds}\n",
             style="cyan",
         )

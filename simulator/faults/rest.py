@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simulator.facts import Window
     from simulator.faults.devices import FaultyDevice
     from simulator.faults.publishers import FaultyPublisher
-    from simulator.faults.server import DeviceState, ServerUnderTest
+    from simulator.faults.server import DeviceState, UnderTest
 
 PATIENCE = 15.0
 """Seconds until everything must have come to rest."""
@@ -40,22 +40,25 @@ class Rest:
     Args:
         server: Running; no fault is at work on it any more.
         checker: Who judges.
-        devices: All of them, the healthy one last.
+        devices: Those that fail.
+        healthy: Those that do not.
         publishers: All of them.
         rng: Which devices connect anew although they need not.
     """
 
     def __init__(
         self,
-        server: ServerUnderTest,
+        server: UnderTest,
         checker: Checker,
         devices: Sequence[FaultyDevice],
+        healthy: Sequence[FaultyDevice],
         publishers: Sequence[FaultyPublisher],
         rng: Random,
     ) -> None:
         self._server = server
         self._checker = checker
-        self._devices = devices
+        self._sick = devices
+        self._devices = [*devices, *healthy]
         self._publishers = publishers
         self._rng = rng
 
@@ -69,7 +72,7 @@ class Rest:
             ServerFault: The server does not answer.
         """
         until = time.monotonic() + PATIENCE
-        for device in self._devices[:-1]:
+        for device in self._sick:
             if device.needs_connection or self._rng.random() < _RECONNECT_SHARE:
                 device.connect_soon()
         findings = await self._acknowledge_everything(until)
@@ -85,7 +88,9 @@ class Rest:
                     # Noted when it is first so: later on items end, and windows change again.
                     settled.setdefault(device.name, device.settled_after(rested))
             wrong = self._checker.diverged(looked)
-            wrong += self._checker.judge(looked, now, self._server.barred())
+            wrong += self._checker.judge(looked, now, await self._server.barred())
+            if not wrong:
+                wrong = await self._server.misplaced({seen.device: seen.feed for seen in looked})
             if not wrong:
                 self._checker.settle(looked, now)
                 break
@@ -101,8 +106,8 @@ class Rest:
             ServerFault: The server does not answer.
         """
         # On connections of now: an old one may be dead without knowing, and what it says be heard only when it is repeated.
-        await asyncio.gather(*(device.connect() for device in self._devices[:-1]))
-        for device in self._devices[:-1]:
+        await asyncio.gather(*(device.connect() for device in self._sick))
+        for device in self._sick:
             behaviour.say_all(device, self._checker, rng)
         findings = await self._repeat_once(rng)
         # What changed may have been said for the first time, or heard late: only what the same repetition changes
@@ -114,7 +119,7 @@ class Rest:
         current = self._checker.current(now, _ECHO_MARGIN)
         for content in rng.sample(current, min(_ECHOES, len(current))):
             self._publishers[0].repeat(content)
-        for device in self._devices[:-1]:
+        for device in self._sick:
             device.say_again()
         findings = await self._acknowledge_everything(time.monotonic() + PATIENCE)
         after, _ = await self._stable()

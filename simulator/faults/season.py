@@ -1,4 +1,4 @@
-"""A season: one data directory, the clients that use it, and the rounds that they live through."""
+"""A season: one site, the clients that use it, and the rounds that they live through."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 from simulator.bounds import Memory, healthy_delayed
 from simulator.checker import Checker
-from simulator.facts import Finding, ServerClock
+from simulator.facts import Finding
 from simulator.faults import behaviour
 from simulator.faults.devices import FaultyDevice
 from simulator.faults.firmware import Firmware, Habits, Tally
-from simulator.faults.healthy import HealthyPair
-from simulator.faults.plan import Kind
+from simulator.faults.healthy import Healthy
 from simulator.faults.publishers import FaultyPublisher, Source
 from simulator.faults.rest import Rest
-from simulator.faults.server import CLOCK_LAG, ServerFault
-from simulator.faults.trouble import Trouble
-from simulator.proxy import Proxy
+from simulator.faults.server import ServerFault
+from simulator.faults.trouble import Clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from types import TracebackType
 
+    from simulator.faults.availability import Absence
     from simulator.faults.plan import Plan
-    from simulator.faults.server import ServerUnderTest
+    from simulator.faults.route import Route
+    from simulator.faults.site import Site
 
 HELLO_WAIT = 0.3
 """The server's `feed.hello_wait` here: seconds until a silent session counts as holding nothing."""
@@ -45,9 +45,10 @@ class Round:
         plan: What went wrong in it.
         findings: Promises that were not kept.
         settled: For each device the seconds until it had its window, once nothing changed any more.
-        latencies: Seconds from publisher to the healthy device, if the server itself was well.
+        latencies: Seconds from publisher to a healthy device, if the server itself was well.
         memory: Of the server, at rest.
         seconds: How long it took.
+        absence: What it cost healthy clients.
     """
 
     plan: Plan
@@ -56,14 +57,15 @@ class Round:
     latencies: tuple[float, ...]
     memory: Memory | None
     seconds: float
+    absence: Absence
 
 
 class Season:
-    """All rounds of one data directory.
+    """All rounds of one site.
 
     Args:
-        server: Not started.
-        devices: How many, the healthy one not counted.
+        site: Nothing of it runs.
+        devices: How many, the healthy ones not counted.
         seed: Of everything that does not belong to a single round.
 
     Attributes:
@@ -72,37 +74,53 @@ class Season:
         poisoned: Items that the server keeps out of a feed although the device did not dismiss them.
     """
 
-    def __init__(self, server: ServerUnderTest, devices: int, seed: int) -> None:
+    def __init__(self, site: Site, devices: int, seed: int) -> None:
         rng = Random(f"{seed}/season")  # noqa: S311 - no secret
         self.tally = Tally()
         self.memory: list[Memory] = []
         self.poisoned = 0
-        self._server = server
-        self._clock = ServerClock(CLOCK_LAG)
-        self._checker = Checker(self._clock)
-        self._proxy = Proxy(("127.0.0.1", 0), seed)
+        self._site = site
+        self._server = site.server
+        self._checker = Checker(site.clock)
         self._rng = rng
         self._tasks = asyncio.TaskGroup()  # what fails in the background ends the season
-        near, far = (lambda: server.address), (lambda: self._proxy.address)
         self._devices = [
-            self._device(f"device-{place}", behaviour.firmware(rng), far if place % 2 else near)
+            self._device(
+                f"device-{place}",
+                behaviour.firmware(rng),
+                site.route(place // 2, far=place % 2 == 1),
+            )
             for place in range(devices)
         ]
         self._publishers = [
-            (FaultyPublisher(name, _fork(rng), self._checker, route), Source(name, _fork(rng)))
-            for name, route in (("near", near), ("far", far))
+            (self._publisher(name, site.route(place, far=place % 2 == 1)), Source(name, _fork(rng)))
+            for place in range(site.places + 1)
+            for name in (f"publisher-{place}",)
         ]
-        self._healthy = HealthyPair(
-            self._device("healthy", Firmware(), near),
-            FaultyPublisher("control", _fork(rng), self._checker, near),
+        self._healthy = self._all_healthy()
+        self._everyone = [*self._devices, *self._healthy.devices]
+        self._all_publishers = [
+            *(one for one, _ in self._publishers),
+            *self._healthy.publishers,
+        ]
+        self._clients = Clients(
+            self._devices,
+            self._publishers,
+            site.proxies,
+            self._checker,
+            site.route(0, far=False),
+            self._healthy.struck,
         )
-        self._everyone = [*self._devices, self._healthy.device]
-        self._all_publishers = [*(one for one, _ in self._publishers), self._healthy.publisher]
-        self._rest = Rest(server, self._checker, self._everyone, self._all_publishers, _fork(rng))
+        self._rest = Rest(
+            self._server,
+            self._checker,
+            self._devices,
+            self._healthy.devices,
+            self._all_publishers,
+            _fork(rng),
+        )
 
-    def _device(
-        self, name: str, firmware: Firmware, route: Callable[[], tuple[str, int]]
-    ) -> FaultyDevice:
+    def _device(self, name: str, firmware: Firmware, route: Route) -> FaultyDevice:
         return FaultyDevice(
             name,
             firmware,
@@ -112,6 +130,26 @@ class Season:
             route,
             self._spawn,
             hello_wait=HELLO_WAIT,
+            hellos_unheard=self._site.hellos_unheard,
+        )
+
+    def _publisher(self, name: str, route: Route) -> FaultyPublisher:
+        return FaultyPublisher(name, _fork(self._rng), self._checker, route)
+
+    def _all_healthy(self) -> Healthy:
+        site = self._site
+        routes = [site.route(place, far=False) for place in range(site.healthy)]
+        return Healthy(
+            [
+                (self._device(f"healthy-{place}", Firmware(), route), route)
+                for place, route in enumerate(routes)
+            ],
+            [
+                self._publisher(f"control-{place}", site.route(place, far=False))
+                for place in range(site.places)
+            ],
+            _fork(self._rng),
+            impatience=site.impatience,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
@@ -130,10 +168,7 @@ class Season:
     async def __aenter__(self) -> Self:
         """Starts the server and connects the clients."""
         async with contextlib.AsyncExitStack() as opened:
-            opened.push_async_callback(self._server.close)
-            await self._server.start()
-            self._proxy.target = self._server.address
-            await opened.enter_async_context(self._proxy)
+            await self._site.open(opened)
             await opened.enter_async_context(self._tasks)
             opened.callback(self._leave)
             for device in self._everyone:
@@ -172,7 +207,6 @@ class Season:
     async def run(self, plan: Plan) -> Round:
         """Trouble, rest, judgement."""
         began = time.monotonic()
-        self._healthy.begin()
         settled: tuple[float, ...] = ()
         try:
             await self._trouble(plan)
@@ -182,61 +216,46 @@ class Season:
         except ServerFault as fault:
             findings = [Finding("server", str(fault))]
         findings += self._checker.take() + self._complaints()
-        self.poisoned = self._checker.poisoned(self._server.barred())
         latencies = () if plan.outage else tuple(self._healthy.latencies)
         findings += healthy_delayed(latencies, most=HEALTHY_P99 + self._healthy.stalled)
         memory = None
         if not findings:
+            self.poisoned = self._checker.poisoned(await self._server.barred())
             memory = self._server.memory()
             self.memory.append(memory)
-        return Round(plan, tuple(findings), settled, latencies, memory, time.monotonic() - began)
+        took = time.monotonic() - began
+        return Round(plan, tuple(findings), settled, latencies, memory, took, self._absence)
 
     async def _trouble(self, plan: Plan) -> None:
-        trouble = Trouble(
-            plan,
-            server=self._server,
-            proxy=self._proxy,
-            devices=self._devices,
-            publishers=self._publishers,
-            checker=self._checker,
-            clock=self._clock,
-        )
+        trouble = self._site.trouble(plan, self._clients)
         rng = plan.rng("habits")
         for device in self._devices:
             device.habits = Habits(withhold=0.5 if rng.random() < 0.2 else 0.0)
-        await self._fake_clock(Kind.CLOCK in plan.kinds)
-        busy = self._tasks.create_task(self._be_busy(plan))
+        await self._site.prepare(plan)
+        await self._healthy.begin()
+        striking = asyncio.ensure_future(trouble.strike())  # what it raises belongs to the round
+        busy = self._tasks.create_task(self._be_busy(plan, striking))
         healthy = self._tasks.create_task(self._healthy.run())
         try:
-            await trouble.strike()
+            await striking
             await busy
+            await trouble.heal()
+            await self._healthy.recovered()
         finally:
-            for task in (busy, healthy):
+            for task in (striking, busy, healthy):
                 task.cancel()
-            await asyncio.gather(busy, healthy, return_exceptions=True)
-            self._proxy.clear()
+            await asyncio.gather(striking, busy, healthy, return_exceptions=True)
+            self._absence = self._healthy.absence()
+            for proxy in self._site.proxies:
+                proxy.clear()
             for device in self._devices:
                 device.habits = Habits(forget=0.0)
-        await asyncio.sleep(trouble.stepped + CLOCK_LAG - time.time())
 
-    async def _fake_clock(self, wanted: bool) -> None:
-        """Starts the server anew with a clock that can be set, or with the true one.
-
-        Only where it is needed: the library that fakes the clock also slows down how threads wait for each other.
-        """
-        if wanted != self._server.fakes_clock:
-            await self._server.stop()
-            now = time.time()
-            self._clock.step(0.0, now)
-            self._clock.restart(now)
-            self._server.fake_clock(wanted)
-            await self._server.start()
-
-    async def _be_busy(self, plan: Plan) -> None:
+    async def _be_busy(self, plan: Plan, striking: asyncio.Future[None]) -> None:
         """Publishers publish, devices come, go and change their minds."""
         rng = plan.rng("clients")
         until = time.monotonic() + plan.seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or (plan.throughout and not striking.done()):
             for publisher, source in self._publishers:
                 if not publisher.connected:
                     self._spawn(publisher.connect())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from simulator.bounds import Memory
-    from simulator.facts import Window
+    from simulator.facts import Finding, Window
+
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
 
 
 class ServerFault(Exception):  # noqa: N818 - said of the server
@@ -37,12 +41,8 @@ class DeviceState:
     details: Mapping[str, Any]
 
 
-class ServerUnderTest(Protocol):
-    """One `fleetfeed serve` on one data directory; killed and started again, always at the same address."""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port; known after the first start."""
+class UnderTest(Protocol):
+    """What devices and publishers connect to: one server, or several nodes as one."""
 
     async def start(self) -> None:
         """Starts it, and returns when it listens.
@@ -50,9 +50,6 @@ class ServerUnderTest(Protocol):
         Raises:
             ServerFault: It does not.
         """
-
-    async def kill(self) -> None:
-        """SIGKILL, and waits for the end."""
 
     async def stop(self) -> None:
         """SIGTERM, and waits for the end.
@@ -78,14 +75,31 @@ class ServerUnderTest(Protocol):
             ServerFault: It does not answer.
         """
 
-    def barred(self) -> AbstractSet[tuple[str, int]]:
+    async def barred(self) -> AbstractSet[tuple[str, int]]:
         """Device and number of every item that its store keeps out of a feed: dismissed, or poison."""
 
+    async def misplaced(self, windows: Mapping[str, Window | None]) -> list[Finding]:
+        """Windows that are not what sorting all live items anew would give, where that can be told."""
+
     def memory(self) -> Memory:
-        """What it takes now."""
+        """What it takes now; of several processes the one that takes most."""
 
     def complaints(self) -> list[str]:
         """Tracebacks and errors in its log since the last call."""
+
+    def keep(self, place: Path) -> None:
+        """Copies its data and its log to where they survive."""
+
+
+class ServerUnderTest(UnderTest, Protocol):
+    """One `fleetfeed serve` on one data directory; killed and started again, always at the same address."""
+
+    @property
+    def address(self) -> Address:
+        """Host and port; known after the first start."""
+
+    async def kill(self) -> None:
+        """SIGKILL, and waits for the end."""
 
     def fill_disk(self) -> AbstractContextManager[None]:
         """While entered, it cannot write to any file."""
@@ -104,5 +118,77 @@ class ServerUnderTest(Protocol):
         """Its wall clock is `offset` seconds ahead of the truth; it notices within `CLOCK_LAG`."""
 
 
+class NodeUnderTest(Protocol):
+    """One node of several."""
+
+    @property
+    def address(self) -> Address:
+        """Host and port, always the same."""
+
+    async def start(self) -> None:
+        """As of `UnderTest`; what it has to find in the store it has when it listens."""
+
+    async def stop(self) -> None:
+        """SIGTERM: it lets its clients go elsewhere, a few at a time, and ends."""
+
+    async def kill(self) -> None:
+        """SIGKILL, and waits for the end."""
+
+    def freeze(self) -> AbstractContextManager[None]:
+        """While entered, the process stands still."""
+
+    def cut_off(self) -> AbstractContextManager[None]:
+        """While entered, nothing passes between it and any Redis server, and nobody is told."""
+
+
+class RedisUnderTest(Protocol):
+    """A Redis Cluster. Its masters are named by place; who is at a place changes with a failover."""
+
+    @property
+    def places(self) -> int:
+        """How many masters there are."""
+
+    async def kill(self, place: int) -> None:
+        """SIGKILL of a master."""
+
+    async def kill_all(self) -> None:
+        """SIGKILL of every server."""
+
+    async def start_again(self) -> None:
+        """Starts what was killed."""
+
+    async def fail_over(self, place: int) -> None:
+        """A replica takes its master's place in order, while that one lives."""
+
+    async def promoted(self, place: int) -> None:
+        """Returns when the replica of a killed master has taken its place.
+
+        Raises:
+            ServerFault: It does not in time.
+        """
+
+    async def well(self) -> None:
+        """Returns when all slots are served and every master has its replica.
+
+        Raises:
+            ServerFault: That takes too long.
+        """
+
+
+class FleetUnderTest(UnderTest, Protocol):
+    """Nodes, and the Redis that they share."""
+
+    @property
+    def nodes(self) -> Sequence[NodeUnderTest]:
+        """All of them, running or not."""
+
+    @property
+    def redis(self) -> RedisUnderTest:
+        """What they share."""
+
+
 CLOCK_LAG = 2.0
 """Seconds until a server sees that its clock was set."""
+
+NODE_LEASE = 5.0
+"""Seconds without word of a node until the others count it as dead."""

@@ -1,4 +1,4 @@
-"""Many rounds: seasons of them, each on a data directory of its own, and what they came to."""
+"""Many rounds: seasons of them, each at a site of its own, and what they came to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.live import Live
@@ -14,7 +15,6 @@ from rich.live import Live
 from simulator.bounds import growth, memory_grows
 from simulator.facts import Finding
 from simulator.faults import report
-from simulator.faults.plan import Kind, draw
 from simulator.faults.report import Outcome
 from simulator.faults.season import Season
 from simulator.faults.server import ServerFault
@@ -24,83 +24,84 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from simulator.faults.plan import Plan
+    from simulator.faults.plan import Kind, Plan
     from simulator.faults.season import Round
-    from simulator.faults.server import ServerUnderTest
+    from simulator.faults.server import UnderTest
+    from simulator.faults.site import Site
 
 SEASON = 25
-"""Rounds that one data directory lives through."""
+"""Rounds that one site lives through."""
 
 MEMORY = 400 * 2**20
 """Bytes that a server with a few dozen devices may ever take."""
 
 GROWTH = 128 * 2**10
-"""Bytes that a round may leave behind in the memory of a server."""
+"""Bytes that a round may leave behind in the memory of a server, unless the suite says otherwise."""
 
 _PICTURES = 0.25
 
 Show: TypeAlias = "Callable[[Outcome, Plan | None], None]"
 
 
-async def run_suite(
-    *,
-    rounds: int,
-    seed: int,
-    devices: int,
-    only: Kind | None,
-    server: Callable[[int], ServerUnderTest],
-    missing: Mapping[Kind, str],
-    keep: Callable[[ServerUnderTest, int], None],
-    json_output: bool,
-    console: Console,
-) -> int:
-    """Runs the rounds `seed` to `seed` + `rounds` - 1.
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What is to be run.
+
+    Attributes:
+        rounds: How many.
+        seed: Of the first; the next have the next ones.
+        devices: Faulty ones; healthy ones come on top.
+        draw: The round of a seed.
+        site: Makes what a season takes place at, with settings drawn from the seed that it is given.
+        missing: Kinds that cannot be had here, and why.
+        keep: Called with what a season took place at if something was found there, after its end, and
+            with the seed of that round.
+        options: What was asked for beside rounds and seed, for the command that does it again.
+        growth: Bytes that a round may leave behind in the memory of a server.
+    """
+
+    rounds: int
+    seed: int
+    devices: int
+    draw: Callable[[int], Plan]
+    site: Callable[[int], Site]
+    missing: Mapping[Kind, str]
+    keep: Callable[[UnderTest, int], None]
+    options: str = ""
+    growth: int = GROWTH
+
+
+async def run_suite(suite: Suite, *, json_output: bool, console: Console) -> int:
+    """Runs all rounds.
 
     Args:
-        rounds: How many.
-        seed: Of the first.
-        devices: Faulty ones; a healthy one comes on top.
-        only: The one kind of fault that is wanted.
-        server: Makes a server on a fresh data directory, with settings drawn from the seed that it is given.
-        missing: Kinds that cannot be had here, and why.
-        keep: Called with a server in whose season something was found, after its end, and the seed of that round.
+        suite: Which.
         json_output: Print nothing but one JSON object, to standard output, at the end.
         console: Where to print otherwise: a live picture on a terminal, a line for each round elsewhere.
 
     Returns:
         0 if every promise was kept, else 1.
     """
-    suite = _Suite(seed, rounds, devices, only, server, missing, keep)
+    running = _Running(suite)
     live = console.is_terminal and not json_output
-    with _screen(console, suite) if live else contextlib.nullcontext():
-        await suite.run(_silence if live or json_output else _lines(console))
+    with _screen(console, running) if live else contextlib.nullcontext():
+        await running.run(_silence if live or json_output else _lines(console))
     if json_output:
-        sys.stdout.write(json.dumps(suite.outcome.as_json()) + "\n")
+        sys.stdout.write(json.dumps(running.outcome.as_json()) + "\n")
     else:
-        console.print(report.summary(suite.outcome))
-    return 0 if suite.outcome.ok else 1
+        console.print(report.summary(running.outcome))
+    return 0 if running.outcome.ok else 1
 
 
-class _Suite:
+class _Running:
     """The state of a run."""
 
-    def __init__(
-        self,
-        seed: int,
-        rounds: int,
-        devices: int,
-        only: Kind | None,
-        server: Callable[[int], ServerUnderTest],
-        missing: Mapping[Kind, str],
-        keep: Callable[[ServerUnderTest, int], None],
-    ) -> None:
-        self.outcome = Outcome(seed, rounds, devices + 1, missing)
+    def __init__(self, suite: Suite) -> None:
+        self.outcome = Outcome(
+            suite.seed, suite.rounds, suite.devices, suite.missing, options=suite.options
+        )
         self.doing: Plan | None = None
-        self._devices = devices
-        self._only = only
-        self._server = server
-        self._keep = keep
-        self._available = [kind for kind in Kind if kind not in missing]
+        self._suite = suite
         self._start = time.monotonic()
 
     async def run(self, ended: Callable[[Outcome, Round], None]) -> None:
@@ -120,20 +121,22 @@ class _Suite:
         self.outcome.seconds = time.monotonic() - self._start
 
     async def _season(self, ended: Callable[[Outcome, Round], None]) -> None:
-        """Up to `SEASON` rounds on one data directory; what went wrong once is not taken along."""
-        seed = self.outcome.seed + self.outcome.done
-        server = self._server(seed)
+        """Up to `SEASON` rounds at one site; what went wrong once is not taken along."""
+        suite, outcome = self._suite, self.outcome
+        seed = outcome.seed + outcome.done
+        site = suite.site(seed)
+        outcome.devices = suite.devices + site.healthy
         found = 0
-        async with Season(server, self._devices, seed) as season:
-            counted = _Counted(self.outcome, season)
-            for _ in range(min(SEASON, self.outcome.rounds - self.outcome.done)):
-                seed = self.outcome.seed + self.outcome.done
-                self.doing = draw(seed, self._available, self._only)
+        async with Season(site, suite.devices, seed) as season:
+            counted = _Counted(outcome, season)
+            for _ in range(min(SEASON, outcome.rounds - outcome.done)):
+                seed = outcome.seed + outcome.done
+                self.doing = suite.draw(seed)
                 result = await season.run(self.doing)
-                self.outcome.add(result)
+                outcome.add(result)
                 counted.update()
                 self.tick()
-                ended(self.outcome, result)
+                ended(outcome, result)
                 found = len(result.findings)
                 if found:
                     break
@@ -141,13 +144,13 @@ class _Suite:
             if not found:
                 last = await season.stop()
                 last += memory_grows(
-                    season.memory, most=MEMORY, per_round=GROWTH, devices=self._devices
+                    season.memory, most=MEMORY, per_round=suite.growth, devices=suite.devices
                 )
-                self.outcome.findings += [(None, finding) for finding in last]
+                outcome.findings += [(None, finding) for finding in last]
                 found = len(last)
-        self.outcome.growth = max(self.outcome.growth, growth(season.memory))
+        outcome.growth = max(outcome.growth, growth(season.memory))
         if found:
-            self._keep(server, seed)
+            suite.keep(site.server, seed)
 
 
 class _Counted:
@@ -191,14 +194,14 @@ def _lines(console: Console) -> Callable[[Outcome, Round], None]:
 
 
 @contextlib.contextmanager
-def _screen(console: Console, suite: _Suite) -> Iterator[None]:
+def _screen(console: Console, running: _Running) -> Iterator[None]:
     """A live picture."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         async def paint() -> None:
             while True:
-                suite.tick()
-                live.update(report.picture(suite.outcome, suite.doing), refresh=True)
+                running.tick()
+                live.update(report.picture(running.outcome, running.doing), refresh=True)
                 await asyncio.sleep(_PICTURES)
 
         painting = asyncio.ensure_future(paint())

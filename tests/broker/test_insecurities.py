@@ -46,6 +46,10 @@ def test_an_encrypted_server_with_closed_registration_is_safe():
         (SAFE | {"token": {"key": "t.pem", "algorithm": "EdDSA", "audience": "x"}}, []),
         (SAFE | {"limits": {"session_expiry": 31 * 86_400}}, ["limits.session_expiry"]),
         (SAFE | {"log_level": "debug"}, ["log_level"]),
+        (SAFE | {"store": {"url": "redis://127.0.0.1:6379,[::1]:6380"}}, []),
+        (SAFE | {"store": {"url": "rediss://user:secret@redis.example:6379"}}, []),
+        (SAFE | {"store": {"url": "redis://user:secret@redis.example:6379"}}, ["store.url"]),
+        (SAFE | {"store": {"url": "redis+cluster://127.0.0.1:1,10.0.0.2:1"}}, ["store.url"]),
     ],
 )
 def test_each_weakness_is_named_by_its_setting(settings, reported):
@@ -112,3 +116,10 @@ def test_a_public_token_key_may_be_read_by_all(tmp_path: Path):
     (tmp_path / "public.pem").touch(mode=0o644)
     token = {"key": tmp_path / "public.pem", "algorithm": "EdDSA", "audience": "x"}
     assert insecurities(Config(**SAFE | {"token": token, "data": tmp_path / "none"})) == ()
+
+
+def test_the_password_of_the_store_is_not_repeated():
+    config = Config(store={"url": "redis://user:secret@redis.example:6379"})
+    (each,) = insecurities(config, files=False)
+    assert "redis.example" in str(each)
+    assert "secret" not in str(each) + repr(config)

@@ -482,3 +482,94 @@ def assert_same(catalog: Catalog, plain: Plain) -> None:
     for key in {entry.key for entry in live.values()}:
         newest = max(n for n, entry in live.items() if entry.key == key)
         assert catalog.find(*key) is catalog.get(newest)
+
+
+# Several nodes
+
+
+def test_numbers_come_from_whoever_gives_them() -> None:
+    publisher = Publisher(Catalog(number=iter((7, 4, 9)).__next__))
+    found = [publisher.changed(item(item_id=name)).n for name in "abc"]
+    assert found == [7, 4, 9]
+
+
+def test_without_a_number_nothing_is_accepted_and_nothing_changes() -> None:
+    class NoNumber(Exception):
+        pass
+
+    def number() -> int:
+        raise NoNumber
+
+    catalog = Catalog(number=number)
+    with pytest.raises(NoNumber):
+        Publisher(catalog).send(item())
+    assert len(catalog) == 0
+    assert catalog.find("a/b", "x") is None
+
+
+def test_what_another_node_accepted_is_adopted_once(publisher: Publisher) -> None:
+    record = publisher.changed(item())
+    other = Catalog()
+    assert other.adopt(record)
+    assert not other.adopt(record)
+    assert other.find("a/b", "x") == record
+
+
+def test_an_older_version_is_not_adopted_over_a_newer_one(publisher: Publisher) -> None:
+    first, second = publisher.changed(item("p")), publisher.changed(item("q"))
+    other = Catalog()
+    assert other.adopt(second)
+    assert not other.adopt(first)
+    assert other.get(first.n) == second
+
+
+def test_versions_are_compared_in_a_circle(publisher: Publisher) -> None:
+    last = replace(publisher.changed(item("p")), version=65_535)
+    wrapped = replace(last, version=0, digest=b"another")
+    other = Catalog()
+    other.adopt(last)
+    assert other.adopt(wrapped)
+    assert not other.adopt(last)
+
+
+def test_the_successor_of_an_item_that_is_over_is_adopted_whatever_its_number(
+    publisher: Publisher,
+) -> None:
+    first = publisher.changed(item(ttl=10))
+    successor = replace(first, n=first.n - 1 or 99, expires=first.expires + 20)
+    other = Catalog()
+    other.adopt(first)
+    assert other.adopt(successor)
+    assert other.find("a/b", "x") == successor
+    assert not other.adopt(first)
+    assert other.expire(first.expires) == [first]
+    assert other.find("a/b", "x") == successor
+
+
+def test_a_higher_rev_of_the_same_content_is_adopted_and_changes_no_feed(
+    publisher: Publisher,
+) -> None:
+    first, second = publisher.changed(item(rev=1)), publisher.changed(item(rev=2))
+    other = Catalog()
+    other.adopt(first)
+    assert not other.adopt(second)
+    assert other.get(first.n) == second
+
+
+def test_what_never_came_to_be_is_corrected_to_what_is_stored(publisher: Publisher) -> None:
+    stored = publisher.changed(item("p"))
+    void = publisher.changed(item("q"))
+    publisher.changed(item("r"))
+    publisher.catalog.correct(void, stored)
+    assert publisher.catalog.find("a/b", "x") == stored
+    assert list(publisher.catalog) == [stored]
+
+
+def test_a_new_item_that_never_came_to_be_leaves_its_number(publisher: Publisher) -> None:
+    void = publisher.changed(item("p"))
+    stored = replace(void, n=1_000)
+    publisher.catalog.correct(void, stored)
+    assert publisher.catalog.get(void.n) is None
+    assert publisher.catalog.find("a/b", "x") == stored
+    publisher.catalog.correct(stored, None)
+    assert len(publisher.catalog) == 0

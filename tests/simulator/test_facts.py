@@ -121,6 +121,22 @@ def test_the_last_acknowledged_content_and_what_came_after_it_are_possible() -> 
     assert history.certain is maybe
 
 
+def test_of_what_two_senders_had_under_way_at_once_either_may_be_the_present_content() -> None:
+    mine = Publication(content("a"), sent=1.0, acknowledged=3.0, sender="one")
+    theirs = Publication(content("b"), sent=2.0, acknowledged=2.5, sender="other")
+    history = History([mine, theirs])
+    assert history.possible == [mine, theirs]
+    assert history.certain is None
+    # Sent after both were acknowledged.
+    last = Publication(content("c"), sent=4.0, acknowledged=5.0, sender="other")
+    assert History([mine, theirs, last]).certain is last
+    # What was never acknowledged may come at any time, but for what its own sender sent later.
+    unknown = Publication(content("d"), sent=1.0, sender="third")
+    assert History([unknown, mine, theirs, last]).possible == [unknown, last]
+    own = Publication(content("e"), sent=1.0, sender="other")
+    assert History([own, last]).certain is last
+
+
 @pytest.mark.parametrize(
     ("capacity", "shown"),
     [(100, "a long payload"), (14, "a long payload"), (13, "short"), (4, None)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,8 @@ from rich.console import Console
 
 from simulator.bounds import Memory
 from simulator.facts import Finding
-from simulator.faults.plan import Kind, draw
+from simulator.faults.availability import Absence
+from simulator.faults.plan import AT_ONE_SERVER, Kind, draw
 from simulator.faults.report import Outcome, line, picture, summary
 from simulator.faults.season import Round
 
@@ -27,7 +29,7 @@ def outcome(rounds: int = 2) -> Outcome:
 
 
 def result(seed: int, *findings: Finding) -> Round:
-    return Round(draw(seed, tuple(Kind)), findings, (0.01, 0.2), (0.003,), Memory(50 << 20, 70 << 20), 1.8)  # fmt: skip
+    return Round(draw(seed, AT_ONE_SERVER), findings, (0.01, 0.2), (0.003,), Memory(50 << 20, 70 << 20), 1.8, Absence())  # fmt: skip
 
 
 def drawn(what: RenderableType) -> str:
@@ -63,6 +65,18 @@ def test_a_finding_is_shown_with_its_evidence_and_the_seed_that_does_it_again() 
     assert "all but 1 equal the server's" in text
 
 
+def test_what_faults_cost_healthy_clients_is_shown_where_there_is_something_to_tell() -> None:
+    tested = outcome()
+    tested.add(result(40))
+    assert "seconds without" not in drawn(summary(tested))
+    tested.add(replace(result(41), absence=Absence((0.25, 1.5), 2.0, 0.75, 0.5)))
+    text = drawn(summary(tested))
+    assert "seconds without" in text
+    assert all(figure in text for figure in ("1.5", "0.75", "0.5"))
+    kinds = {plan.kinds[0].value for plan in (draw(40, AT_ONE_SERVER), draw(41, AT_ONE_SERVER))}
+    assert set(tested.as_json()["absences"]) == kinds  # type: ignore[call-overload]
+
+
 def test_a_finding_that_belongs_to_no_round_is_shown_too() -> None:
     tested = outcome(rounds=0)
     tested.findings.append((None, Finding("G5", "memory grows")))
@@ -96,7 +110,7 @@ def test_a_run_that_did_nothing_yet_can_be_shown() -> None:
 def test_the_picture_says_what_goes_wrong_and_fits(seed: int) -> None:
     tested = outcome(rounds=50)
     tested.add(result(40))
-    plan = draw(seed, tuple(Kind))
+    plan = draw(seed, AT_ONE_SERVER)
     text = drawn(picture(tested, plan))
     assert f"seed {seed}" in text
     assert "round 2 of 50" in text

@@ -20,10 +20,11 @@ from broker.commands.shell import Failure
 from feedgen.store.sqlite_file import FILE
 from simulator.checker import Checker
 from simulator.facts import Content, Key, ServerClock
-from simulator.faults.plan import Kind
+from simulator.faults.plan import Kind, draw
 from simulator.faults.publishers import FaultyPublisher, Item
 from simulator.faults.server import ServerFault
-from simulator.faults.suite import run_suite
+from simulator.faults.site import ServerSite
+from simulator.faults.suite import Suite, run_suite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,17 +90,16 @@ async def test_a_server_that_breaks_a_promise_is_found_out(
 ) -> None:
     monkeypatch.setattr("simulator.faults.rest.PATIENCE", 1.0)
     kept = []
-    code = await run_suite(
+    suite = Suite(
         rounds=1,
         seed=3,
         devices=6,
-        only=Kind.KILL,
-        server=lambda seed: liar(tmp_path / f"{seed}", settings(seed), None),
+        draw=lambda seed: draw(seed, (), Kind.KILL),
+        site=lambda seed: ServerSite(liar(tmp_path / f"{seed}", settings(seed), None), seed),
         missing={Kind.CLOCK: "not needed"},
         keep=lambda _, seed: kept.append(seed),
-        json_output=True,
-        console=Console(),
     )
+    code = await run_suite(suite, json_output=True, console=Console())
     said = json.loads(capfd.readouterr().out)
     assert code == 1
     found = {finding["promise"] for finding in said["findings"]}
@@ -224,7 +224,7 @@ async def test_a_witness_sees_memory_errors_and_what_is_kept_out_and_can_keep_al
     await server.stop()
     with closing(sqlite3.connect(server._data / FILE)) as store, store:
         store.execute("INSERT INTO dismissed (n, device) VALUES (7, 'kitchen')")
-    assert server.barred() == {("kitchen", 7)}
+    assert await server.barred() == {("kitchen", 7)}
     server.keep(tmp_path / "kept" / "seed-1")
     kept = {path.name for path in (tmp_path / "kept" / "seed-1").rglob("*")}
     assert {FILE, "server.log"} <= kept

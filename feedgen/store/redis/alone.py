@@ -82,7 +82,7 @@ class Ops:
     def _reserve(self, n: int) -> asyncio.Future[None]:
         """Never give this number to anybody."""
         keys = self._session.keys
-        command = scripts.TAKE_NUMBERS.call([f"{keys.once}number"], n, 0, 0)
+        command = scripts.RESERVE_NUMBER.call([f"{keys.once}number"], n)
         return self._session.ask(keys.slot, command, nothing)
 
     def _drop_item(self, n: int) -> list[asyncio.Future[None]]:

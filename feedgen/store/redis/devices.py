@@ -148,7 +148,8 @@ class Devices:
         def parse(reply: list[Any]) -> Claim:
             _, token, version, blob, clean, before, dismissed = reply
             holder = _text(before)
-            if holder and holder != self._session.node and holder in self._session.alive:
+            if holder and holder != self._session.node:
+                # Also who counts as dead: it may have come back, or just come.
                 self._words.taken(device, holder)
             return Claim(token, version, blob, bool(clean), tuple(sorted(map(int, dismissed))))
 

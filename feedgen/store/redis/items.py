@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 GRACE = 60
 """Seconds that a record is kept beyond its time: clocks differ, and a tail may be late."""
 LEAP = 1 << 20
-"""Numbers left out where Redis has lost data: more than nodes are given between two heartbeats."""
+"""Numbers left out where Redis may have lost data: more than nodes are given meanwhile."""
+KEPT = 3600
+"""Seconds that a block is remembered for whom it was given to, should the answer be lost."""
 _ANYTHING = "*"
 
 
@@ -208,9 +210,16 @@ class Numbers:
             self.seen(last + block)
             self._numbers.extend(range(last + 1, last + block + 1))
 
-        keys = self._session.keys
-        command = scripts.TAKE_NUMBERS.call([f"{keys.once}number"], self._highest, block, LEAP)
-        future = self._session.ask(keys.slot, command, parse)
+        session, base = self._session, f"{self._session.keys.once}number"
+        command = scripts.TAKE_NUMBERS.call(
+            [base, f"{base}:server", f"{base}:given:{session.run}"],
+            self._highest,
+            block,
+            LEAP,
+            session.name(),
+            KEPT,
+        )
+        future = session.ask(session.keys.slot, command, parse)
         future.add_done_callback(self._answered)
         return future
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import hiredis
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from feedgen.store.redis.address import Address, Server
     from feedgen.store.redis.settings import RedisSettings
 
-Command = Sequence[bytes | str | int | float]
+Command = tuple[bytes | str | int | float, ...]
 
 _RESP = 2
 """The protocol's older form: answers are plain lists, and nothing is pushed between them."""
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # its stub: one word
 _REPLIES = (ResponseError, AuthenticationError, BusyLoadingError)
 """What redis-py makes of an answer that is an error; all else is the connection's."""
 
@@ -81,9 +83,10 @@ class Link:
             return []
         try:
             async with asyncio.timeout(within):
-                await connection.send_packed_command(
-                    connection.pack_commands(commands), check_health=False
-                )
+                # By hiredis, as redis-py's synchronous connection does it: its asyncio one packs in Python,
+                # which is a third of what an item costs the node.
+                packed = b"".join(map(_pack, commands))
+                await connection.send_packed_command(packed, check_health=False)
                 return [await self._reply() for _ in commands]
         except TimeoutError:
             await self.aclose()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedgen.store.base import StoreError
 from feedgen.store.redis import scripts
+from feedgen.store.redis.items import LEAP
 from feedgen.store.redis.link import ReplyError
 from feedgen.store.redis.session import nothing
 
@@ -48,8 +49,9 @@ class Members:
 
     async def stay(self) -> None:
         """Beat, and tell of changes, until cancelled."""
-        session = self._session
+        session, loop = self._session, asyncio.get_running_loop()
         self._tell()
+        heard = loop.time()
         while True:
             await asyncio.sleep(min(INTERVAL, session.settings.lease / 5))
             try:
@@ -69,6 +71,10 @@ class Members:
             elif alive != session.alive:
                 session.alive = alive
                 self._tell()
+            if loop.time() > heard + session.settings.lease:
+                # It counted as dead: others may have claimed what it holds.
+                session.tell(lambda changes: changes.missed())
+            heard = loop.time()
 
     def leave(self) -> asyncio.Future[None]:
         """Be none of them any more."""
@@ -84,7 +90,9 @@ class Members:
         session = self._session
         milliseconds = round(session.settings.lease * 1000)
         keys = [*self._keys, f"{session.keys.once}number"]
-        command = scripts.HEARTBEAT.call(keys, session.node, session.run, milliseconds)
+        command = scripts.HEARTBEAT.call(
+            keys, session.node, session.run, milliseconds, self._numbers.highest, LEAP
+        )
         return session.ask(session.keys.slot, command, self._alive)
 
     def _alive(self, reply: list[Any] | None) -> frozenset[str] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.broker.cluster.test_items import agree, news, settled, shops
-from tests.broker.support import item
+from broker.access.credentials import UNAVAILABLE
+from broker.cluster.pulse import STANDSTILL, WARY, Pulse
+from devices.packets import Connect
+from tests.broker.cluster.test_items import Clock, agree, news, settled, shops
+from tests.broker.support import eventually, follow, item
 
 if TYPE_CHECKING:
     from tests.broker.cluster.conftest import FaultyFleet
@@ -57,6 +60,48 @@ async def test_of_two_contents_within_a_moment_both_are_accepted_in_some_order()
     assert [record.item.payload for record in one.shown.values()] == ["here"]
 
 
+async def test_what_lay_in_buffers_while_a_node_stood_still_is_not_taken_for_new() -> None:
+    clock = Clock()
+    pulse = Pulse(clock)
+    _, _, (woken, _) = await shops()
+    woken.items._stood_still = pulse.stood_still
+    assert woken.publish(news("before"))
+    clock.now += STANDSTILL + 0.1
+    assert not woken.publish(news("perhaps sent again elsewhere, and long over"))
+    clock.now += WARY / 2
+    assert not woken.publish(news("read a little later"))
+    clock.now += WARY
+    assert woken.publish(news("after"))
+    pulse.stop()
+
+
+async def test_who_knocked_while_a_node_stood_still_is_not_let_in(faulty: FaultyFleet) -> None:
+    clock = Clock()
+    node = await faulty.node()
+    pulse = node.node._pulse
+    pulse._clock, pulse._last = clock, clock.now
+    clock.now += STANDSTILL + 0.1
+    peer = await node.peer()
+    assert (await peer.greet(Connect("kitchen"))).code == UNAVAILABLE
+    await peer.expect_end()
+    assert node.count("dropped", "connect_refused_after_standstill") == 1
+    clock.now += WARY + 0.1
+    await node.subscribed("kitchen")
+
+
+async def test_a_pulse_beats_as_long_as_the_loop_runs() -> None:
+    clock = Clock()
+    pulse = Pulse(clock)
+    for _ in range(4):
+        clock.now += STANDSTILL * 0.9
+        pulse._beat()
+        assert not pulse.stood_still()
+    clock.now += STANDSTILL * 1.1
+    pulse._beat()
+    assert pulse.stood_still()
+    pulse.stop()
+
+
 async def test_a_device_that_returns_to_a_node_that_heard_of_nothing_starts_no_old_epoch(
     faulty: FaultyFleet,
 ) -> None:
@@ -72,3 +117,21 @@ async def test_a_device_that_returns_to_a_node_that_heard_of_nothing_starts_no_o
     again = await here.subscribed("kitchen")
     assert again.replica.epoch >= elsewhere.replica.epoch
     assert again.replica.position > elsewhere.replica.position
+
+
+async def test_a_node_that_lost_a_device_does_not_write_what_it_knew_of_it(
+    faulty: FaultyFleet,
+) -> None:
+    here, there = await faulty.pair(cluster__handover_wait=0.05)
+    device = await here.subscribed("kitchen", clean=False)
+    await device.tell(follow("old", unfollow=("#",)))
+    here.cut_off()
+    elsewhere = await there.subscribed("kitchen", clean=True)
+    await elsewhere.tell(follow("new", unfollow=("old", "#")))
+    here.reconnect()
+    await eventually(lambda: not here.holds("kitchen"))
+    await device.peer.expect_end()
+    for node in (here, there):
+        await node.at_rest()
+        shown = await node.command("device.show", device="kitchen")
+        assert shown["follow"] == ["new"]

@@ -11,6 +11,7 @@ from devices.frames import Bye, Delta, Feedback, HelloOptions, Kind, Snapshot, e
 from devices.packets import Publish
 from devices.replica import Replica
 from devices.up_messages import Event
+from tests.broker.gateway.stage import AtBroker
 from tests.broker.support import eventually, follow, item
 
 if TYPE_CHECKING:
@@ -286,3 +287,12 @@ async def test_a_device_whose_replica_is_from_a_backup_is_brought_up_to_date(
     await device.leave()
     back = await gateway.arrive("d13", old)
     await back.shows("second", "first")
+
+
+async def test_items_that_were_left_to_the_broker_are_taken_though_the_store_has_nothing_to_tell(
+    broker: OutsideBroker, beside: Start
+) -> None:
+    gateway = await beside(broker)
+    gateway.gateway.ingest.pause_items()
+    await AtBroker.publish(gateway, item("a", "first"))
+    await gateway.counted("items", "new")

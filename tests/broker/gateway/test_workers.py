@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devices.frames import Delta
+from devices.frames import Delta, Hello, encode_up
 from devices.packets import Publish
 from tests.broker.support import eventually, follow, item
 
@@ -149,3 +149,19 @@ async def test_while_the_store_is_away_what_was_accepted_is_delivered_and_nobody
     await device.shows("best effort", "durable")
     assert one.count("closed", "asleep") == 0
     await device.leave()
+
+
+async def test_a_device_that_cannot_be_claimed_does_not_hold_up_the_others(faulty: Crew) -> None:
+    worker = await faulty.worker()
+    kept = faulty.world.devices["d1"]
+    kept.version, kept.blob = faulty.world.serial(), b"of a release to come"
+    broken = await worker.client("d1")
+    await broken.publish("u/d1", encode_up(Hello(0, 0)))
+    await worker.counted("dropped", "unclaimed_device")
+    uplink = worker.gateway.ingest.ups
+    assert uplink is not None
+    assert uplink._link is not None
+    owed = uplink._link._owed
+    await eventually(lambda: not owed)
+    assert kept.blob == b"of a release to come"
+    await broken.leave()

@@ -15,7 +15,7 @@ import uvloop
 from feedgen.store import Dismiss, StoreError
 from feedgen.store.redis import RedisSettings, RedisStore, scripts
 from feedgen.store.redis.keys import slot_of
-from feedgen.store.shared import OutOfNumbers, Written
+from feedgen.store.shared import Fenced, OutOfNumbers, Written
 from tests.broker.support import eventually
 from tests.feedgen.store.redis_proxy import RedisProxy
 from tests.feedgen.store.shared_worlds import Heard, World, record
@@ -50,6 +50,18 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
     """A server for one test, which that may kill."""
     with redis_server(tmp_path / "own") as server:
         yield server
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for one test, which after its death knows what it did at its last `SAVE`."""
+    with redis_server(tmp_path / "forgetful", "appendonly no", 'save ""') as server:
+        yield server
+
+
+def restart(server: RedisServer) -> None:
+    server.kill()
+    server.start()
 
 
 class Writing:
@@ -192,7 +204,9 @@ async def test_words_whose_answer_was_lost_are_said_once(world: World, proxy: Re
     assert await a.store.read_feedback(2) == [b"3"]
     proxy.lose_answer_to(scripts.PUBLISH.sha)
     assert await a.store.publish("model", b"1", token=1)
-    assert await b.store.latest("model", 0) == (1, b"1")
+    number, blob = await b.store.latest("model", 0) or (0, b"")
+    assert blob == b"1"
+    assert await b.store.latest("model", number) is None
     assert proxy.lost == 5
 
 
@@ -295,6 +309,105 @@ async def test_a_redis_that_lost_everything_gives_no_number_again(own: RedisServ
     assert await a.store.put_item(update, record(min(numbers))) is None
     await eventually(lambda: b.heard.records[-1] == update)
     await world.end()
+
+
+async def test_a_redis_that_lost_its_last_writes_gives_no_number_again(forgetful: RedisServer):
+    """As a replica in a master's place: no node that asks now has heard of what is lost."""
+    world = World(forgetful.url)
+    a, b = await world.join("a"), await world.join("b")
+    forgetful.ask("SAVE")
+    given = [a.store.number() for _ in range(a.store.numbers_left)]
+    await eventually(lambda: a.store.numbers_left)
+    given += [a.store.number() for _ in range(20)]
+    restart(forgetful)
+    for _ in range(200):
+        if not b.store.numbers_left:
+            await eventually(lambda: b.store.numbers_left, within=PATIENCE)
+        given.append(b.store.number())
+    assert len(set(given)) == len(given)
+    await world.end()
+
+
+async def test_a_node_that_joins_after_a_loss_is_given_numbers_above_those_of_the_others(
+    forgetful: RedisServer,
+):
+    world = World(forgetful.url)
+    a = await world.join("a")
+    given = {a.store.number() for _ in range(10)}
+    restart(forgetful)
+    await eventually(lambda: forgetful.ask("EXISTS", f"{world.settings.prefix}{{m}}:number"))
+    b = await world.join("b")
+    assert given.isdisjoint(b.store.number() for _ in range(b.store.numbers_left))
+    await world.end()
+
+
+async def test_tokens_and_versions_only_grow_though_redis_has_lost_some(forgetful: RedisServer):
+    world = World(forgetful.url)
+    a, b = await world.join("a"), await world.join("b")
+    forgetful.ask("SAVE")
+    lost = await a.store.claim("kitchen")
+    written = await a.store.put_device("kitchen", b"1", version=0, token=lost.token)
+    restart(forgetful)
+    claim = await asyncio.wait_for(b.store.claim("kitchen"), PATIENCE)
+    assert claim.token > lost.token
+    assert await a.store.put_device("kitchen", b"2", version=0, token=lost.token) == Fenced()
+    again = await b.store.put_device("kitchen", b"3", version=0, token=claim.token)
+    assert isinstance(written, Written)
+    assert isinstance(again, Written)
+    assert again.version > written.version
+    await world.end()
+
+
+async def test_what_is_learned_is_still_news_though_redis_has_lost_what_was_before(
+    forgetful: RedisServer,
+):
+    world = World(forgetful.url)
+    a, b = await world.join("a"), await world.join("b")
+    forgetful.ask("SAVE")
+    old = await a.store.lease("trainer", 0.01)
+    assert old is not None
+    for blob in (b"1", b"2", b"3"):
+        assert await a.store.publish("weights", blob, old)
+    seen = await b.store.latest("weights", 0)
+    assert seen is not None
+    restart(forgetful)
+    token = await asyncio.wait_for(b.store.lease("trainer", 5), PATIENCE)
+    assert token is not None
+    assert token > old
+    assert await b.store.publish("weights", b"4", token)
+    news = await b.store.latest("weights", seen[0])
+    assert news is not None
+    assert news[1] == b"4"
+    assert not await a.store.publish("weights", b"5", old)
+    await world.end()
+
+
+async def test_a_block_of_numbers_is_taken_once_while_replicas_do_not_confirm(own: RedisServer):
+    world = World(own.url)
+    a = await world.join("a")
+    key = f"{world.settings.prefix}{{m}}:number"
+    a.store._session.settings = a.store._session.pipelines._settings = replace(  # type: ignore[attr-defined]
+        world.settings, wait_replicas=1, wait_timeout=0.01
+    )
+    before = int(own.ask("GET", key))
+    while a.store.numbers_left:
+        a.store.number()
+    errors = a.store.errors
+    await eventually(lambda: a.store.errors > errors + 3)
+    assert int(own.ask("GET", key)) == before + world.settings.number_block
+    await world.kill("a")
+
+
+async def test_a_node_that_counted_as_dead_looks_at_all_it_holds(world: World, proxy: RedisProxy):
+    a, b = await world.join("a", proxy.url), await world.join("b")
+    await a.store.claim("kitchen")
+    await proxy.shut()
+    await eventually(lambda: b.heard.nodes == {"b"}, within=PATIENCE)
+    await b.store.claim("kitchen")
+    assert a.heard.times_missed == 0
+    await proxy.open()
+    await eventually(lambda: a.heard.times_missed == 1, within=PATIENCE)
+    await eventually(lambda: a.heard.taken_from == ["kitchen"])
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(world: World, redis: RedisServer):

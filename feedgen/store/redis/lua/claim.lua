@@ -6,6 +6,15 @@
 --       these, now, where the name of a set of held devices ends and that of a node begins.
 -- Returns {0, holder} where one that is alive has it; else {1, token, version, blob, clean, the holder
 -- before, its dismissals}.
+-- Higher than all before, and by the clock, so that it is so, too, where Redis has lost the last of them.
+local function next_serial(key)
+  local time = redis.call('TIME')
+  local serial = math.max(tonumber(redis.call('GET', key) or 0) + 1, time[1] * 1000000 + time[2])
+  serial = string.format('%d', serial) -- below 2^53, so exact
+  redis.call('SET', key, serial)
+  return serial
+end
+redis.replicate_commands() -- Redis 6 would not write after it has looked at the clock
 local node, device, name, now = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local kept = redis.call('HMGET', KEYS[1], 'token', 'version', 'blob', 'holder', 'clean', 'claim')
 local token, version, blob, holder, clean = kept[1], kept[2] or '0', kept[3], kept[4] or '', kept[5]
@@ -22,7 +31,7 @@ if not repeated then
   if is_held and ARGV[5] ~= '1' then
     return { 0, holder }
   end
-  token = redis.call('INCR', KEYS[4])
+  token = next_serial(KEYS[4])
   redis.call('HSET', KEYS[1], 'token', token, 'holder', node, 'clean', '0',
     'claim', name .. ' ' .. was_clean .. ' ' .. before)
   if holder ~= '' and holder ~= node then

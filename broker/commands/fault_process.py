@@ -1,0 +1,224 @@
+"""A server process of the fault suite: started, killed, frozen, listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from broker.commands.demonstration import READY, START_TIMEOUT, STOP_TIMEOUT
+from broker.commands.shell import Failure
+from broker.control import SOCKET_NAME, ControlClient, ControlError
+from simulator.bounds import Memory
+from simulator.faults.server import DeviceState, ServerFault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from simulator.facts import Window
+
+_PORTS = range(20_000, 30_000)
+"""Below the ports that the system gives to connecting sockets."""
+_KEPT_LINES = 200
+_FAULTY_LINES = ("Traceback (most recent call last)", " ERROR ", " CRITICAL ")
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the system gives to nobody who connects.
+
+    One that the system chose might be taken by a client, or even be connected to itself, while the server is down.
+    """
+    for port in Random().sample(_PORTS, 200):  # noqa: S311 - no secret
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Failure("no port of 20000 to 29999 is free on 127.0.0.1")
+
+
+class ServerProcess:
+    """One data directory and the server processes that live on it, one after the other.
+
+    Args:
+        directory: For everything of this server; made here.
+        chosen: Settings by dotted name.
+    """
+
+    def __init__(self, directory: Path, chosen: Mapping[str, Any]) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True)
+        self._data = directory / "data"
+        self._log = directory / "server.log"
+        self._control = ControlClient(self._data / SOCKET_NAME)
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("FLEETFEED_")}
+        self._environment |= {
+            f"FLEETFEED_{name.replace('.', '__').upper()}": value
+            if isinstance(value, str)
+            else json.dumps(value)
+            for name, value in chosen.items()
+        }
+        self._faking: dict[str, str] = {}
+        self._port = free_port()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._words: list[str] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return "127.0.0.1", self._port
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    # ---- Life
+
+    async def start(self) -> None:
+        """Start it and wait for the line that says where it listens."""
+        # stderr is a pipe: a disk that is full must not take the log.
+        process = self._process = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-m",
+                "broker",
+                "serve",
+                "--bind",
+                f"127.0.0.1:{self._port}",
+                "--open",
+            ),
+            *("--data", str(self._data), "--log-level", "info"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment | self._faking,
+            start_new_session=True,
+        )
+        self._reading = asyncio.ensure_future(self._listen(process))
+        assert process.stdout is not None
+        line = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT):
+                line = (await process.stdout.readline()).decode()
+        if not line.startswith(READY):
+            await self.close()
+            raise ServerFault(f"the server did not start: {self._last_words()}")
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM; it must end in order."""
+        code = await self._end(signal.SIGTERM)
+        if code:
+            raise ServerFault(f"the server ended with code {code}: {self._last_words()}")
+
+    async def close(self) -> None:
+        """End it if it runs."""
+        if self._process is not None:
+            await self._end(signal.SIGKILL)
+
+    async def _end(self, how: signal.Signals) -> int:
+        process, self._process = self._process, None
+        assert process is not None, "it is not running"
+        assert self._reading is not None
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(how)
+        late = False
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                code = await process.wait()
+        except TimeoutError:
+            late = True
+            process.kill()
+            code = await process.wait()
+        await self._reading
+        if late:
+            raise ServerFault(f"the server did not end within {STOP_TIMEOUT:g} s of {how.name}")
+        return code
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Keep what it says on stderr, in memory and in the log."""
+        assert process.stderr is not None
+        with self._log.open("ab") as log:
+            while line := await process.stderr.readline():
+                log.write(line)
+                log.flush()
+                self._words.append(line.decode(errors="replace").rstrip())
+
+    def _last_words(self) -> str:
+        return self._words[-1].removeprefix("fleetfeed: ") if self._words else "it said nothing"
+
+    def complaints(self) -> list[str]:
+        """Tracebacks and errors in the log since the last call, with what stands around them."""
+        fresh, self._words = self._words, self._words[-1:]
+        found = [
+            number
+            for number, line in enumerate(fresh)
+            if any(mark in line for mark in _FAULTY_LINES)
+        ]
+        return ["\n".join(fresh[max(found[0] - 5, 0) :][:_KEPT_LINES])] if found else []
+
+    # ---- What it says
+
+    async def windows(self, devices: Sequence[str]) -> Mapping[str, Window | None]:
+        """What each device should show."""
+        answer = await self._ask("windows", devices=list(devices))
+        return {
+            device: None if window is None else tuple((n, payload) for n, payload in window)
+            for device, window in answer.items()
+        }
+
+    async def states(self, devices: Sequence[str]) -> Mapping[str, DeviceState | None]:
+        """What it knows of devices."""
+        return await asyncio.to_thread(self._states, devices)
+
+    def _states(self, devices: Sequence[str]) -> dict[str, DeviceState | None]:
+        return {device: self._state(device) for device in devices}
+
+    def _state(self, device: str) -> DeviceState | None:
+        try:
+            found = self._control.call("device.show", device=device)
+        except ControlError as error:
+            if "there is no device" in str(error):
+                return None
+            raise ServerFault(f"the server does not say what it knows: {error}") from error
+        return DeviceState(
+            k=found["k"],
+            budget=found["budget"],
+            follow=tuple(found["follow"]),
+            attributes=found["attributes"],
+            details={k: v for k, v in found.items() if k != "window"},
+        )
+
+    async def _ask(self, do: str, **args: Any) -> Any:
+        try:
+            return await asyncio.to_thread(self._control.call, do, **args)
+        except ControlError as error:
+            raise ServerFault(f"the server does not answer: {error}") from error
+
+    def memory(self) -> Memory:
+        """Resident memory, from the kernel."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = dict(line.split(":", 1) for line in status.splitlines())
+        return Memory(
+            now=1024 * int(found["VmRSS"].split()[0]), peak=1024 * int(found["VmHWM"].split()[0])
+        )
+
+    def keep(self, place: Path) -> None:
+        """Copy everything to where it survives."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(
+            self.directory, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SOCKET_NAME)
+        )
