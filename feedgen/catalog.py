@@ -153,7 +153,8 @@ class Catalog:
 
         Of one number the later version is newer, counted in a circle (RFC 1982), and of one version
         the one with the higher `rev`; of two numbers under one id the one that is over later, as an
-        id gets another number only after the end of the item before.
+        id gets another number only after the end of the item before. Two contents of one version
+        there are only where the store has lost the one that is here: the other one stands.
 
         Returns: whether feeds change.
         """
@@ -165,6 +166,8 @@ class Catalog:
             newer = record.expires > held.expires
         elif held.version != record.version:
             newer = (record.version - held.version) % _VERSIONS < _VERSIONS // 2
+        elif record.digest != held.digest:
+            newer = True
         else:
             if (record.item.rev or 0) > (held.item.rev or 0):
                 self._records[held.n] = record

@@ -119,6 +119,9 @@ class Directory(Writing):
                 if answered and is_here:
                     found = future.result()[entry.device]
                     self._take(entry, found.version, found.blob)
+                    if entry.is_outdated:
+                        entry.is_outdated = False
+                        self._look((entry.device,))
             looking.set_result(None)
 
         self._store.fetch([e.device for e in entries]).add_done_callback(looked_up)
@@ -263,9 +266,12 @@ class Directory(Writing):
     def changed(self, device: str) -> None:
         """Another node has written a profile, or removed it."""
         entry = self._entries.get(device)
-        if entry is None or entry.is_leaving or not entry.is_known:
+        if entry is None or entry.is_leaving:
             return  # whoever needs it will read it, or merge it
-        self._look((device,))
+        if entry.looking is not None:
+            entry.is_outdated = True  # what is on its way may have been read before
+        elif entry.is_known:
+            self._look((device,))
 
     def taken(self, device: str) -> None:
         """Another node has claimed a device, or wants to."""
@@ -297,13 +303,12 @@ class Directory(Writing):
         """What is in the store now, against what was last seen there."""
         if entry.is_writing or entry.claiming is not None:
             entry.is_outdated = True  # its answer tells whether this is news
-        elif found.blob is None:
-            if entry.base is not None:
-                self.resident.removed(entry.device)
-                self.lose(entry.device)
+        elif found.blob is None and entry.base is not None:
+            self.resident.removed(entry.device)
+            self.lose(entry.device)
         elif entry.token is not None and found.holder != self._node:
             self.lose(entry.device)
-        elif found.version > entry.version:
+        elif found.blob is not None and found.version > entry.version:
             theirs = unpacked(entry.device, found.blob)
             if theirs is not None:
                 self._merge(entry, found.version, found.blob, theirs)

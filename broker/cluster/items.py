@@ -86,14 +86,14 @@ class _Chain:
         stored: What the store answered to one that is void; all still waiting are void with it.
         is_void: Whether there was such an answer.
         on_their_way: Futures of the store that have not answered.
-        heard: What other nodes accepted meanwhile.
+        heard: What another node accepted meanwhile, the last of it.
     """
 
     waiting: deque[_Pending] = field(default_factory=deque)
     stored: Record | None = None
     is_void: bool = False
     on_their_way: int = 0
-    heard: list[Record] = field(default_factory=list)
+    heard: Record | None = None
 
 
 class SharedItems:
@@ -168,7 +168,7 @@ class SharedItems:
         for record in records:
             chain = self._chains.get((record.item.channel, record.item.id))
             if chain is not None:
-                chain.heard.append(record)
+                chain.heard = record
             else:
                 self._adopt(record)
 
@@ -293,10 +293,30 @@ class SharedItems:
     def _end(self, item: Item, chain: _Chain) -> None:
         """Nothing of this id is on its way any more."""
         self._chains.pop((item.channel, item.id), None)
-        for record in chain.heard:
-            self._adopt(record)
+        if chain.heard is not None:
+            self._adopt(chain.heard)
 
     def _adopt(self, record: Record) -> None:
         if self._catalog.adopt(record):
             self._counted["from_other_nodes"] += 1
             self._keeper.durable(record)
+        else:
+            self._restore(record)
+
+    def _restore(self, stored: Record) -> None:
+        """Offers the store a later version than it has: it may have lost what it had acknowledged.
+
+        Mostly it has it, as word of an earlier one came late; then it says so and nothing changes.
+        """
+        held = self._catalog.find(stored.item.channel, stored.item.id)
+        if held is None or held.n != stored.n or held.version == stored.version:
+            return
+
+        def answered(future: asyncio.Future[Record | None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return
+            if (another := future.result()) is not None:
+                self.accepted((another,))
+
+        self._counted["offered_again"] += 1
+        self._store.put_item(held, stored).add_done_callback(answered)

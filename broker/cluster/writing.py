@@ -143,7 +143,9 @@ class Writing(ABC):
         self._unsaved.pop(entry.device, None)
         entry.is_unsaved, entry.is_writing = False, True
         profile, dropped = entry.profile, entry.is_dropped
-        blob = None if profile is None or dropped else profile.pack()
+        # One that cannot be read here, of a newer release, or that came meanwhile stays as it is.
+        kept = entry.base if profile is None else profile.pack()
+        blob = None if dropped else kept
         waiting, entry.waiting = entry.waiting, []
         notice, entry.notice = entry.notice, None
         future = self._store.put_device(

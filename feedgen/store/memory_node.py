@@ -65,6 +65,8 @@ class MemoryNode:
         if away == self.away:
             return
         loop = asyncio.get_running_loop()
+        # It counted as dead: others may have claimed what it holds.
+        self._has_missed |= not self.alive
         self._away_since = self._world.clock() if away else None
         self._errors += away
         loop.call_soon(self._turn)

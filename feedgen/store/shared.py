@@ -120,7 +120,7 @@ class Changes(Protocol):
         """The nodes that are alive, this one included, have changed."""
 
     def missed(self) -> None:
-        """Word of changes to profiles may have been missed: look at all that is held."""
+        """Word of changes may have been missed, or this node counted as dead: look at all that is held."""
 
 
 class SharedStore(Store, Protocol):

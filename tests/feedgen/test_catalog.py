@@ -494,14 +494,14 @@ def test_numbers_come_from_whoever_gives_them() -> None:
 
 
 def test_without_a_number_nothing_is_accepted_and_nothing_changes() -> None:
-    class NoNumber(Exception):
+    class NoNumberError(Exception):
         pass
 
     def number() -> int:
-        raise NoNumber
+        raise NoNumberError
 
     catalog = Catalog(number=number)
-    with pytest.raises(NoNumber):
+    with pytest.raises(NoNumberError):
         Publisher(catalog).send(item())
     assert len(catalog) == 0
     assert catalog.find("a/b", "x") is None

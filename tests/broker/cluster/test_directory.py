@@ -339,3 +339,71 @@ def test_whatever_happens_nothing_is_kept_and_both_read_the_same(
         assert not any(device.holder for device in world.devices.values())
 
     asyncio.run(run())
+
+
+async def test_a_profile_that_becomes_unreadable_before_it_is_claimed_stays_in_the_store() -> None:
+    world, one, _ = await houses()
+    one.directory.use("kitchen")
+    await one.directory.look_up(("kitchen",))
+    kept = world.devices["kitchen"]
+    kept.version, kept.blob = world.serial(), b"of a release to come"
+    with pytest.raises(StoreError):
+        await one.directory.claim("kitchen")
+    one.directory.leave("kitchen")
+    await settled()
+    assert world.devices["kitchen"].blob == b"of a release to come"
+    assert world.devices["kitchen"].holder == ""
+
+
+async def test_a_profile_that_is_added_elsewhere_while_its_device_is_let_go_stays() -> None:
+    world, one, two = await houses()
+    one.directory.use("kitchen")
+    await one.directory.look_up(("kitchen",))
+    await one.directory.claim("kitchen")
+    kept = world.devices["kitchen"]
+    kept.version, kept.blob = world.serial(), Profile("kitchen", ("added",)).pack()
+    one.directory.leave("kitchen")
+    await settled()
+    assert stored(world, "kitchen").follow == ("added",)
+    assert world.devices["kitchen"].holder == ""
+    assert (await two.hold("kitchen")).follow == ("added",)
+
+
+async def test_word_of_a_change_that_overtakes_the_answer_to_a_question_is_not_lost() -> None:
+    world, one, two = await houses()
+    await two.hold("anna")
+    two.directory.save(two.registry.get("anna") or Profile("anna"))
+    await settled()
+    one.directory.use("anna")
+    fetch = one.store.fetch
+    read = await fetch(("anna",))
+    late = asyncio.get_running_loop().create_future()
+    one.store.fetch = lambda _: late  # type: ignore[method-assign, assignment]
+    looking = asyncio.ensure_future(one.directory.look_up(("anna",)))
+    await asyncio.sleep(0)
+    revoked = replace(stored(world, "anna"), revoked=True)
+    kept = world.devices["anna"]
+    kept.version, kept.blob = world.serial(), revoked.pack()
+    one.directory.changed("anna")
+    one.store.fetch = fetch  # type: ignore[method-assign]
+    late.set_result(read)
+    await looking
+    await settled()
+    found = one.registry.get("anna")
+    assert found is not None
+    assert found.revoked
+
+
+async def test_a_node_that_counted_as_dead_lets_go_of_what_others_have_claimed() -> None:
+    world, one, two = await houses()
+    now = world.clock()
+    world.clock = lambda: now
+    await one.hold("kitchen")
+    one.store.away = True
+    now += world.lease + 1
+    await two.hold("kitchen")
+    one.store.away = False
+    await settled()
+    assert ("left", "kitchen") in one.said
+    assert not one.directory.holds("kitchen")
+    assert two.directory.holds("kitchen")

@@ -135,3 +135,35 @@ async def test_a_node_that_lost_a_device_does_not_write_what_it_knew_of_it(
         await node.at_rest()
         shown = await node.command("device.show", device="kitchen")
         assert shown["follow"] == ["new"]
+
+
+async def test_an_update_that_the_store_has_lost_is_stored_again_by_who_knows_it() -> None:
+    world, _, (one, other) = await shops()
+    one.publish(news("old"))
+    await settled(one, other)
+    lost = dict(world.records)
+    one.publish(news("new"))
+    await settled(one, other)
+    world.records.update(lost)  # as a replica that had not received it
+    (record,) = lost.values()
+    for shop in (one, other):
+        shop.items.accepted((record,))  # as all is read anew then
+    await settled(one, other)
+    agree(world, (one, other))
+    assert [kept.item.payload for kept in world.records.values()] == ["new"]
+
+
+async def test_of_two_contents_of_one_version_the_one_that_the_store_has_stands() -> None:
+    world, _, (one, other) = await shops()
+    one.publish(news("old"))
+    await settled(one, other)
+    lost = dict(world.records)
+    one.publish(news("lost"))
+    await settled(one, other)
+    world.records.update(lost)
+    other.contents.clear()  # one slot has two contents here, after a loss
+    one.contents.clear()
+    other.publish(news("instead"))
+    await settled(one, other)
+    agree(world, (one, other))
+    assert [kept.item.payload for kept in world.records.values()] == ["instead"]

@@ -97,6 +97,8 @@ class Shop:
 
     def members(self, nodes: frozenset[str]) -> None: ...
 
+    def missed(self) -> None: ...
+
     @property
     def view(self) -> dict[tuple[str, str], bytes]:
         """What its feeds show, whatever it is numbered."""
