@@ -25,6 +25,9 @@ class ProfileKeeper(Protocol):
     def save(self, profile: Profile, then: Callable[[], None] | None = None) -> None:
         """Stores a profile with the next flush; `then` is called when it is durable."""
 
+    def settled(self, device: str) -> bool:
+        """Whether everything that was saved of a profile is durable, or will be with the next flush."""
+
     async def write(self, profile: Profile, notice: str = "") -> None:
         """Stores what the operator changed; returns when it is durable.
 
@@ -70,6 +73,10 @@ class Profiles:
         if then is not None:
             waiting.append(then)
         self._wake()
+
+    def settled(self, device: str) -> bool:  # noqa: ARG002 (commits are in order here)
+        """Always True: what was saved stands before any barrier."""
+        return True
 
     async def write(
         self,

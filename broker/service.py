@@ -466,7 +466,7 @@ class Service:
         changed = self.registry.apply_profile(live.profile, message)
         for reason in changed.refused:
             self.counters.dropped[f"profile_{reason}"] += 1
-        if not changed:
+        if not changed and self.profiles.settled(live.profile.device):
             self.barrier(done)
             return
 

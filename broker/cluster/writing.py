@@ -98,6 +98,11 @@ class Writing(ABC):
             entry.waiting.append(Waiter(then))
         self._unsaved_soon(entry)
 
+    def settled(self, device: str) -> bool:
+        """Whether nothing of a profile is on its way: writes of several profiles are in no order."""
+        entry = self._entries.get(device)
+        return entry is None or not (entry.is_unsaved or entry.is_writing)
+
     async def write(self, profile: Profile, notice: str = "") -> None:
         """Stores what the operator changed, and tells all nodes; see `ProfileKeeper.write`.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgpack
@@ -42,6 +42,11 @@ _TRIES = 3
 """How often a device is claimed before what it said is dropped."""
 _BETWEEN = 0.5
 """Seconds."""
+_REMEMBERED = 15.0
+"""Seconds that a word passed on is remembered: for longer than it takes until a worker that reads nothing any
+more counts as dead."""
+_MOST_REMEMBERED = 100_000
+"""Words; when there are more, the oldest is forgotten, and counted."""
 
 
 class Worker(Node):
@@ -56,6 +61,7 @@ class Worker(Node):
         self._presence: Presence | None = None
         self._arriving: dict[str, list[Word]] = {}
         self._posting: defaultdict[str, list[tuple[bytes, Callable[[], None]]]] = defaultdict(list)
+        self._passed: deque[tuple[float, str, str, bytes]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = False
         self._loop = asyncio.get_running_loop()
@@ -136,6 +142,33 @@ class Worker(Node):
         if not self._posting:
             self._loop.call_soon(self._post_all)
         self._posting[worker].append((msgpack.packb((device, payload)), done))
+        if payload is not None:
+            self._remember(worker, device, payload)
+
+    def _remember(self, worker: str, device: str, payload: bytes) -> None:
+        """What a worker was given last it may not carry out, as it may be dead."""
+        passed, now = self._passed, self._loop.time()
+        passed.append((now, worker, device, payload))
+        while passed[0][0] < now - _REMEMBERED:
+            passed.popleft()
+        if len(passed) > _MOST_REMEMBERED:
+            passed.popleft()
+            if self._service is not None:
+                self._service.counters.dropped["word_not_remembered"] += 1
+
+    def _pass_on_again(self, gone: frozenset[str]) -> None:
+        """Gives what workers that are gone were given last to those who follow them, in order.
+
+        The broker has its acknowledgement, so nobody else would say it again. What was carried out already
+        changes nothing when it is repeated.
+        """
+        passed, self._passed = self._passed, deque()
+        for at, worker, device, payload in passed:
+            if worker not in gone:
+                self._passed.append((at, worker, device, payload))
+        for _, worker, device, payload in passed:
+            if worker in gone:
+                self.up(device, payload, _nothing)
 
     def _post_all(self) -> None:
         posting, self._posting = self._posting, defaultdict(list)
@@ -166,6 +199,8 @@ class Worker(Node):
         super().members(nodes)
         self.spread.change(nodes | {self.name})
         self._go(self._hand_over())
+        if gone and not self._leaving:
+            self._pass_on_again(gone)
         for name in gone:
             self._go(self._inherit(name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ import wire  # noqa: E402
 
 needs_mosquitto = pytest.mark.skipif(
     servers.find_mosquitto() is None, reason="mosquitto is not installed"
+)
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed"
 )
 
 
@@ -184,3 +188,29 @@ def test_all_feedback_of_a_fleet_is_heard_and_learned() -> None:
     taken, learned = report["rows"]
     assert taken["µs_median"] < learned["µs_median"]
     assert [verdict["bound"] for verdict in report["verdicts"]] == [50_000, 50_000]
+
+
+@pytest.mark.slow
+@needs_redis
+def test_nodes_bring_every_item_to_every_device_whatever_their_number() -> None:
+    report = run("nodes.py", "--devices", "12", "--items", "3")
+    assert len(report["rows"]) == 12
+    assert {row["pushes"] for row in report["rows"]} == {12 * 3 * 2}
+    for row in report["rows"]:
+        assert row["µs_min"] <= row["µs_median"] <= row["µs_max"]
+        assert (row["redis_µs"] is None) == ("process" in row["side"])
+    assert len(report["verdicts"]) == 10
+
+
+@pytest.mark.slow
+@needs_mosquitto
+def test_the_gateway_and_the_contender_both_have_every_push_taken() -> None:
+    report = run("gateway.py", "--devices", "50", "--items", "2")
+    assert [(row["client"], row["qos"]) for row in report["rows"]] == [
+        ("gateway", 1),
+        ("bytes", 1),
+        ("gateway", 0),
+        ("bytes", 0),
+    ]
+    assert all(row["pushes_per_s"] > 0 for row in report["rows"])
+    assert [verdict["bound"] for verdict in report["verdicts"]] == [0.8, 0.8]

@@ -20,6 +20,9 @@ async def test_devices_are_closed_in_batches_and_go_on_elsewhere_by_their_positi
     here, there = await fleet.pair(cluster__drain_seconds=0.5)
     await here.publish(item("a", "one"))
     devices = [await here.subscribed(f"d{i}", clean=False) for i in range(20)]
+    ledgers = [shelf.ledger for shelf in here.server.service.roster.shelves]
+    # What is not acknowledged would come again, before anything else.
+    await eventually(lambda: not any(ledger.inflight.any() for ledger in ledgers))
     drained = asyncio.ensure_future(here.server.drain(asyncio.Event()))
     counts = set()
     while not drained.done():

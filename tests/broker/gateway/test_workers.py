@@ -107,6 +107,26 @@ async def test_the_devices_of_a_worker_that_died_are_claimed_and_begin_a_new_epo
     await left(devices)
 
 
+async def test_what_a_device_says_while_its_worker_is_dead_and_nobody_knows_is_carried_out_by_the_next(
+    faulty: Crew,
+) -> None:
+    one, two = await faulty.worker(), await faulty.worker()
+    devices = await arrived(one, *NAMES)
+    alive = faulty.ingesting
+    dead = two if alive is one else one
+    name = dead.gateway.presence.devices()[0]
+    assert dead.shared is not None
+    dead.shared.away = True  # it reads nothing of what is left for it
+    await devices[name].tell(follow("alerts/#", unfollow=["#"]))
+    await dead.vanish()
+    await eventually(lambda: name in alive.gateway.presence.devices(), within=20)
+    await eventually(lambda: alive.count("up", "profile"), lambda count: count == 1)
+    await alive.publish(item("n", "news"))
+    await alive.publish(item("x", "storm"), channel="alerts/weather")
+    await devices[name].shows("storm")
+    await left(devices)
+
+
 async def test_what_is_published_while_nobody_ingests_waits_in_the_session(faulty: Crew) -> None:
     one, two = await faulty.worker(), await faulty.worker()
     dead = faulty.ingesting
