@@ -40,6 +40,10 @@ SHARE_BUDGET = 0.8
 PAYLOAD = 64
 PUBACK = b"\x40\x02"
 _CHUNK = 1 << 20
+_PATIENCE = 600.0
+"""Seconds for all rounds of one QoS."""
+_SILENCE = 60.0
+"""Seconds without a byte after which Mosquitto counts as stuck."""
 
 
 class Beside:
@@ -152,7 +156,10 @@ class Blaster:
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
             while missing > 0:
-                for _, events in selector.select():
+                ready = selector.select(_SILENCE)
+                if not ready:
+                    raise TimeoutError(f"Mosquitto owes {missing} bytes of answers and is silent")
+                for _, events in ready:
                     if events & selectors.EVENT_READ:
                         if not (answered := self._socket.recv(_CHUNK)):
                             raise ConnectionError("Mosquitto closed the contender's connection")
@@ -238,7 +245,8 @@ def main() -> None:
             reader = get_context("spawn").Process(target=_read_all, args=(mosquitto.port,))
             reader.start()
             try:
-                share = uvloop.run(measure(mosquitto.port, mosquitto.pid, options, qos, report))
+                measuring = measure(mosquitto.port, mosquitto.pid, options, qos, report)
+                share = uvloop.run(asyncio.wait_for(measuring, _PATIENCE))
             finally:
                 reader.terminate()
                 reader.join()
