@@ -17,7 +17,7 @@ class Counters:
         rejected: Refused items by reason.
         frames: Frames and what is in them (`sent`, `resent`, `acked`, `snapshots`, `puts`, `removes`,
             `moves`, `bytes`).
-        up: Up messages by kind.
+        up: Up messages by kind; `events_counted`: events of feedback that were heard for the first time.
         dropped: Anything else that was not carried out, by reason.
         closed: Connections closed by the server, by reason.
         connections: `opened`, `connected` (CONNECT accepted), `taken_over`.

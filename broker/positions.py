@@ -243,7 +243,7 @@ class Positions:
             ledger.attach(row, min(qos, live.profile.max_qos))
             return qos  # the hello of this connection was answered, on a session that resumed
         if live.position is None or not live.said_hello:
-            live.position = (0, 0)
+            live.state((0, 0))
         self._settle_soon(live)
         return qos
 
@@ -270,6 +270,8 @@ class Positions:
 
     def hello(self, live: Live, hello: Hello) -> None:
         """A position, and perhaps what the device can take."""
+        if self._sending.waiting:
+            self._sending.take_acks()  # they came before it
         position = (hello.epoch, hello.seq)
         if hello.epoch > _MAX_EPOCH:
             self._counters.dropped["hello_bad_epoch"] += 1
@@ -292,9 +294,12 @@ class Positions:
                 self._profiles.save(live.profile)
         repeated = live.said_hello and live.answered_at > float("-inf")
         live.said_hello = True
-        live.position = position
+        ledger, row = self._roster.ledger(live), live.seat.row
+        live.state(position, in_step=live.proven and ledger.note(row, *position))
         if live.qos is None:
             return
+        if ledger.attached[row]:
+            ledger.attach(row, min(live.qos, live.profile.max_qos))
         early = live.answered_at + self._feed.hello_interval > self._loop.time()
         if repeated and early:
             self._counters.up["hello_deferred"] += 1
@@ -325,7 +330,7 @@ class Positions:
             if live.due and self._roster.holds(live):
                 # A resumed session that stays silent for too long counts as holding nothing.
                 if live.position is None:
-                    live.position = (0, 0)
+                    live.state((0, 0))
                 self._settle_soon(live)
 
     # ---- Settling
@@ -360,8 +365,7 @@ class Positions:
             known = max(live.profile.epoch, position[0])
             self._begin_epoch(live, known + 1 if known else self._hours())
             return False
-        answer = ledger.answer(row, *position)
-        if answer is Answer.AHEAD:
+        if not live.in_step and ledger.answer(row, *position) is Answer.AHEAD:
             self._begin_epoch(live, position[0] + 1)
             return False
         live.position = None
@@ -386,7 +390,7 @@ class Positions:
             current.saving, current.proven = False, True
             self._roster.ledger(current).begin_epoch(current.seat.row, epoch)
             if current.position is None:
-                current.position = (0, 0)
+                current.state((0, 0))
             if current.connection is not None and current.qos is not None:
                 self._settle_soon(current)
 

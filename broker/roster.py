@@ -44,6 +44,8 @@ class Live:
         connection: Its connection, if it has one.
         qos: The QoS of its subscription, None without one.
         position: The position to answer: (0, 0) is "I hold nothing"; None when nothing is asked.
+        in_step: Whether what was in flight when it said that position brings it to the tip, so that there is
+            nothing to answer.
         said_hello: Whether a hello came on this connection.
         proven: Whether everything that was ever sent in the current epoch is known. A server that
             was killed cannot prove it, and begins a new epoch before the next frame. So does one that
@@ -61,6 +63,7 @@ class Live:
     connection: Connection | None = None
     qos: int | None = None
     position: tuple[int, int] | None = None
+    in_step: bool = False
     said_hello: bool = False
     proven: bool = False
     saving: bool = False
@@ -68,6 +71,10 @@ class Live:
     answered_at: float = float("-inf")
     due: float = 0.0
     away_since: float = 0.0
+
+    def state(self, position: tuple[int, int], *, in_step: bool = False) -> None:
+        """The device says that it is here, or is taken to be."""
+        self.position, self.in_step = position, in_step
 
 
 @dataclass(slots=True, eq=False)

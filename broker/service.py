@@ -441,6 +441,7 @@ class Service:
             elif not counted:
                 self.counters.dropped["feedback_repeated"] += 1
             else:
+                self.counters.up["events_counted"] += 1
                 self._rank_by(live, event)
                 if event.kind is Kind.DISMISSED:
                     self._dismiss(live, event.n)

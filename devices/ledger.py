@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
@@ -80,6 +80,9 @@ class Ledger(InFlight):
         qos_by_priority: The policy's QoS for items of priority 0 to 3.
         capacity: Rows allotted at first; more are allotted by doubling.
     """
+
+    no_change = Plan(False, (), (), 0, (), 0, 0)
+    """An empty delta; at QoS 0 by most policies, for what is sent on one connection is lost only with it."""
 
     def __init__(
         self,
@@ -190,16 +193,41 @@ class Ledger(InFlight):
 
     def _stand_at(self, row: int, distance: int) -> Answer:
         """The device is this many frames behind the tip."""
-        inflight = int(self.inflight[row])
-        if distance <= inflight and not int(self.early[row]) >> (inflight - distance):
-            self._acknowledge_before(row, distance)
+        if self._arrives(row, distance):
             return Answer.UNDER_WAY if distance else Answer.KNOWN
-        # It went back: what lies between is lost, and the next delta names its base.
+        # It went back: what lies between is lost, and the next delta names its base. It is sent even if
+        # the feed is what the device had there: what seems lost may be about to arrive, and then only a
+        # frame that does not fit tells both sides.
         at, head = self._at(row, distance), self._at(row, 0)
         self.held[head] = self.held[at]
         self.held_seq[head] = self.base[row] = self.held_seq[at]
         self.depth[row] = 0
         return Answer.KNOWN
+
+    def note(self, row: int, epoch: int, seq: int) -> bool:
+        """Takes a device's word for its position before there is time to answer it.
+
+        Once frames in flight are acknowledged, the same word would mean that they were lost: so this is
+        asked when the word comes.
+
+        Returns whether what is in flight brings the device to the tip. Then there is nothing to answer.
+        """
+        known = self.position(row)
+        if (epoch, seq) > known or self.fresh[row]:
+            return False
+        if epoch == known[0] and seq:
+            for distance in range(int(self.depth[row]) + 1):
+                if int(self.held_seq[self._at(row, distance)]) == seq:
+                    return self._arrives(row, distance)
+        return self._snapshot_in_flight(row)
+
+    def _arrives(self, row: int, distance: int) -> bool:
+        """Whether a device this many frames behind the tip gets them all; it has what came before."""
+        inflight = int(self.inflight[row])
+        if distance > inflight or int(self.early[row]) >> (inflight - distance):
+            return False
+        self._acknowledge_before(row, distance)
+        return True
 
     def _snapshot_in_flight(self, row: int) -> bool:
         sent = int(self.snapshot_seq[row])
@@ -258,7 +286,7 @@ class Ledger(InFlight):
 
     def _changed(self, state: Records, same: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of these rows need a frame; `same` says where tip and feed agree."""
-        changed: NDArray[np.bool_] = ~_all(same) | state["fresh"]
+        changed: NDArray[np.bool_] = ~_all(same) | state["fresh"] | (state["base"] != state["seq"])
         return changed
 
     def _has_room(self, state: Records) -> NDArray[np.bool_]:
@@ -486,7 +514,10 @@ class Ledger(InFlight):
         )  # fmt: skip
         if state not in plans:
             plans[state] = plan_frame(*state, items)
-        return plans[state]
+        plan = plans[state]
+        if plan is None and self.base[row] != self.seq[row]:
+            return replace(self.no_change, tip=tip)
+        return plan
 
     def _send(self, row: int, plan: Plan, now: float) -> tuple[int, bytes]:
         """Books a frame as sent; returns its QoS and what stands behind its topic name."""

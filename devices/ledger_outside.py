@@ -42,6 +42,7 @@ class OutsideLedger(Ledger):
     """
 
     take_ids: Callable[[int], NDArray[np.uint16]]
+    no_change = replace(Ledger.no_change, priority=1)
 
     def __init__(
         self,
@@ -77,6 +78,11 @@ class OutsideLedger(Ledger):
         self.failures[row] = 0
         self._forget_positions(row)
         return Answer.SNAPSHOT
+
+    def note(self, row: int, epoch: int, seq: int) -> bool:
+        """Nobody can tell: what is in flight may have been lost at the broker."""
+        del row, epoch, seq
+        return False
 
     def confirm(
         self, rows: Rows, epochs: NDArray[np.int64], seqs: NDArray[np.int64], now: float
@@ -166,10 +172,6 @@ class OutsideLedger(Ledger):
 
     # ---- Frames
 
-    def _changed(self, state: Records, same: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        changed: NDArray[np.bool_] = super()._changed(state, same) | (state["base"] != state["seq"])
-        return changed
-
     def _has_room(self, state: Records) -> NDArray[np.bool_]:
         room: NDArray[np.bool_] = state["inflight"] < self.max_inflight
         # A lower cap waits until what was sent above it is acknowledged.
@@ -202,8 +204,6 @@ class OutsideLedger(Ledger):
         plans: dict[tuple[Any, ...], Plan | None],
     ) -> Plan | None:
         plan = super()._plan(row, goal, items, plans)
-        if plan is None and self.base[row] != self.seq[row]:
-            return replace(_NO_CHANGE, tip=tuple(self.tip(row)))
         if plan is None or plan.snapshot or not self.inflight[row] or self.last_qos[row]:
             return plan
         if not min(int(self.cap[row]), int(self._policy[plan.priority])):
@@ -240,10 +240,6 @@ class OutsideLedger(Ledger):
         """All that is worth keeping of a row; nothing in flight counts as arrived."""
         self.step_back(row)
         return super().pack(row)
-
-
-_NO_CHANGE = Plan(False, (), (), 1, (), 0, 0)
-"""An empty delta, of the policy's QoS for normal items."""
 
 
 def _no_connection(count: int) -> NDArray[np.uint16]:

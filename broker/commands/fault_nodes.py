@@ -239,6 +239,10 @@ class NodeFleet:
         stored = await self._witness.devices(self._asked)
         return {(name, n) for name, one in stored.items() for n in one.barred}
 
+    async def heard(self) -> int:
+        """How much all nodes together took as new."""
+        return sum([await node.heard() for node in self.nodes])
+
     async def misplaced(self, windows: Mapping[str, Window | None]) -> list[Finding]:
         """Windows that are not what sorting all items in Redis gives."""
         records = await self._witness.records()

@@ -201,6 +201,13 @@ class ServerProcess:
             details={k: v for k, v in found.items() if k != "window"},
         )
 
+    async def heard(self) -> int:
+        """How much it took as new since its start."""
+        counts = (await self._ask("status"))["counters"]
+        # Not retractions: one of what is gone for long counts once more, and changes nothing.
+        items = sum(counts["items"].get(outcome, 0) for outcome in ("new", "update"))
+        return int(items + counts["up"].get("events_counted", 0))
+
     async def _ask(self, do: str, **args: Any) -> Any:
         try:
             return await asyncio.to_thread(self._control.call, do, **args)

@@ -27,8 +27,12 @@ PATIENCE = 15.0
 _LOOK_AGAIN = 0.05
 _RECONNECT_SHARE = 0.4
 _ECHOES = 12
+_REPETITIONS = 5
 _ECHO_MARGIN = 6.0
 """Seconds that an item has left at least when it is repeated: one that ends meanwhile would be accepted anew."""
+
+_ENDING = 2.0
+"""Seconds around its end in which an item may be shown or not."""
 
 _STABLE = 0.5
 """Seconds without a change after which nothing more is expected to change."""
@@ -109,23 +113,34 @@ class Rest:
         await asyncio.gather(*(device.connect() for device in self._sick))
         for device in self._sick:
             behaviour.say_all(device, self._checker, rng)
-        findings = await self._repeat_once(rng)
-        # What changed may have been said for the first time, or heard late: only what the same repetition changes
-        # once more is the work of duplicates.
-        return await self._repeat_once(rng) if findings else []
+        # What was lost on its way, or spoke of an item that was not there yet, is heard for the first time only
+        # now, and may change any feed. So it goes on until nothing is new to the server.
+        for _ in range(_REPETITIONS):
+            findings, new = await self._repeat_once(rng)
+            if not (new or findings):
+                return []
+            if not new:
+                # What changed may have been on its way between nodes: not so a second time.
+                return (await self._repeat_once(rng))[0]
+        sentence = (
+            f"what was said {_REPETITIONS} times is still new to the server, {new} times at last"
+        )
+        return [Finding("G4", sentence), *findings]
 
-    async def _repeat_once(self, rng: Random) -> list[Finding]:
+    async def _repeat_once(self, rng: Random) -> tuple[list[Finding], int]:
+        """What is wrong, and how much was new to the server."""
         before, now = await self._stable()
+        known = await self._server.heard()
         current = self._checker.current(now, _ECHO_MARGIN)
         for content in rng.sample(current, min(_ECHOES, len(current))):
             self._publishers[0].repeat(content)
         for device in self._sick:
             device.say_again()
         findings = await self._acknowledge_everything(time.monotonic() + PATIENCE)
-        after, _ = await self._stable()
-        return findings + unchanged(
-            before, after, lambda n: self._checker.may_end(n, now, _ECHO_MARGIN)
-        )
+        after, later = await self._stable()
+        margin = max(_ECHO_MARGIN, later - now + _ENDING)
+        findings += unchanged(before, after, lambda n: self._checker.may_end(n, now, margin))
+        return findings, await self._server.heard() - known
 
     async def _acknowledge_everything(self, until: float) -> list[Finding]:
         """Until no publisher waits; a publisher that reconnects sends again what is not acknowledged."""

@@ -78,6 +78,13 @@ class UnderTest(Protocol):
     async def barred(self) -> AbstractSet[tuple[str, int]]:
         """Device and number of every item that its store keeps out of a feed: dismissed, or poison."""
 
+    async def heard(self) -> int:
+        """How much it took as new since its start: contents of items and events, but not what takes items back.
+
+        Raises:
+            ServerFault: It does not answer.
+        """
+
     async def misplaced(self, windows: Mapping[str, Window | None]) -> list[Finding]:
         """Windows that are not what sorting all live items anew would give, where that can be told."""
 

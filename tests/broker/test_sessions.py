@@ -261,6 +261,50 @@ async def test_a_persistent_session_gets_unacknowledged_frames_again_and_then_th
     assert again.shown == ["item 3", "item 2", "item 1"]
 
 
+async def test_frames_acknowledged_before_a_hello_is_answered_are_not_taken_for_lost(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hello was said before they arrived; the feed is again what the device had then."""
+    device = await served.subscribed("kitchen", clean=False)
+    await served.publish(item("a", "kept"))
+    await device.shows("kept")
+    await served.publish(item("b", "short-lived"))
+    await device.publish()
+    await device.peer.drop()
+    await served.publish({"id": "b", "retract": True})
+    again = await served.device("kitchen", device.replica, clean=False)
+    with monkeypatch.context() as busy:
+        busy.setattr(type(served.server.service.engine), "filled", lambda *_: False)
+        again.hello()
+        await again.frame()  # of before, with DUP
+        await again.peer.ping()
+        await eventually(lambda: not served.server.service.sending.waiting)
+    assert again.shown == ["short-lived", "kept"]
+    await again.delta()
+    assert again.shown == ["kept"]
+
+
+async def test_a_device_that_lost_its_latest_window_is_told_though_its_feed_is_the_older_one(
+    served: Served,
+) -> None:
+    device = await served.subscribed("kitchen")
+    await served.publish(item("a", "kept"))
+    await device.shows("kept")
+    old = Replica.from_state(device.replica.state())
+    await served.publish(item("b", "short-lived"))
+    await device.frame()
+    await served.publish({"id": "b", "retract": True})
+    await device.frame()
+    await device.peer.leave()
+    again = await served.device("kitchen", old)
+    again.hello()
+    await again.subscribe()
+    delta = await again.delta()
+    assert (delta.base, delta.ops) == (delta.seq - 3, ())
+    assert again.shown == ["kept"]
+    await next_item(served, again, again.replica.seq)
+
+
 async def test_frames_are_sent_again_with_their_subscription_alone(serve: Serve) -> None:
     served = await serve(feed__hello_wait=0.1)
     await served.publish(item("a", "one"))

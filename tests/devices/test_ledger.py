@@ -435,6 +435,46 @@ def test_a_position_before_what_was_acknowledged_gets_a_delta_with_its_base() ->
     assert (delta.seq, delta.base) == (4, 2)
 
 
+def test_a_device_that_went_back_to_a_window_like_its_feed_is_sent_an_empty_delta() -> None:
+    ledger = ledger_of(1)
+    for window in ([1], [2, 1], [1]):
+        push(ledger, [slot(n) for n in window])
+    acknowledge(ledger, 0, 1, 2, 3)
+    assert ledger.answer(0, 1, 1) is Answer.KNOWN
+    [(_, _, frame)] = push(ledger, [slot(1)])
+    assert decode_frame(frame) == Delta(1, 4, (), 1)
+    assert push(ledger, [slot(1)]) == []
+
+
+def test_a_position_noted_while_frames_are_in_flight_that_follow_it_needs_no_answer() -> None:
+    ledger = ledger_of(1)
+    for newest in range(1, 4):
+        push(ledger, [slot(newest)])
+    assert ledger.note(0, 1, 1)
+    assert ledger.inflight[0] == 2
+    acknowledge(ledger, 0, 2, 3)
+    assert not ledger.note(0, 1, 1)
+    assert ledger.note(0, 1, 3)
+
+
+def test_a_position_noted_while_a_snapshot_is_in_flight_needs_no_answer() -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    assert ledger.note(0, 0, 0)
+    acknowledge(ledger, 0, 1)
+    assert not ledger.note(0, 0, 0)
+
+
+@pytest.mark.parametrize("position", [(1, 9), (2, 0), (0, 3)])
+def test_a_position_noted_that_nothing_in_flight_follows_is_to_be_answered(
+    position: tuple[int, int],
+) -> None:
+    ledger = ledger_of(1)
+    push(ledger, [slot(1)])
+    acknowledge(ledger, 0, 1)
+    assert not ledger.note(0, *position)
+
+
 def test_holding_nothing_is_not_answered_again_while_a_snapshot_is_under_way() -> None:
     ledger = ledger_of(1)
     push(ledger, [slot(1)])

@@ -105,6 +105,7 @@ class Device:
     max_qos: int = 1
     subscribed: int | None = None
     position: Position | None = None
+    in_step: bool = False
     said_hello: bool = False
     proven: bool = False
     epoch: int = 0
@@ -143,6 +144,8 @@ numbers = st.integers(1, 14)
 
 class LedgerMachine(RuleBasedStateMachine):
     """Two devices in one ledger."""
+
+    busy = False
 
     @initialize(max_inflight=st.integers(1, 4))
     def the_server_starts(self, max_inflight: int) -> None:
@@ -321,6 +324,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert isinstance(hello, Hello)
                 self.hello(device, hello)
 
+    @rule(busy=st.booleans())
+    def the_server_has_no_time_to_answer_or_has_again(self, busy: bool) -> None:
+        self.busy = busy
+        for device in () if busy else self.devices:
+            self.settle(device)
+
     # ---- Memory that fails
 
     @rule(at=devices)
@@ -354,7 +363,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.attach(device.row, device.cap)
             return
         if device.position is None or not device.said_hello:
-            device.position = (0, 0)
+            device.position, device.in_step = (0, 0), False
         self.settle(device)
 
     def hello(self, device: Device, hello: Hello) -> None:
@@ -368,9 +377,15 @@ class LedgerMachine(RuleBasedStateMachine):
             if wanted.max_qos is not None:
                 device.max_qos = wanted.max_qos
             self.fit(device)
+            if self.ledger.attached[device.row]:
+                self.ledger.attach(device.row, device.cap)
         device.said_hello = True
+        before = int(self.ledger.inflight[device.row])
+        device.in_step = device.proven and self.ledger.note(device.row, *position)
+        self.forget_up_to(device, position, before)
         device.position = position
-        self.settle(device)
+        if not self.busy:
+            self.settle(device)
 
     def settle(self, device: Device) -> None:
         """The device's word is taken for what it holds; frames follow."""
@@ -381,10 +396,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.begin_epoch(device, max(device.epoch, position[0]) + 1)
             device.proven = True
         before = int(self.ledger.inflight[device.row])
-        if self.ledger.answer(device.row, *position) is Answer.AHEAD:
-            self.begin_epoch(device, position[0] + 1)
-            self.ledger.answer(device.row, *position)
-        self.forget_up_to(device, position, before)
+        if not device.in_step:
+            if self.ledger.answer(device.row, *position) is Answer.AHEAD:
+                self.begin_epoch(device, position[0] + 1)
+                self.ledger.answer(device.row, *position)
+            self.forget_up_to(device, position, before)
         device.position = None
         self.ledger.attach(device.row, device.cap)
         self.push([device])
@@ -492,6 +508,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def once_quiet_every_device_has_its_feed(self) -> None:
         """G2: within ⌈frames / max_inflight⌉ + 1 round trips of a hello."""
+        self.the_server_has_no_time_to_answer_or_has_again(busy=False)
         for device in self.devices:
             if not device.connected:
                 self.accept(device, persistent=True)
