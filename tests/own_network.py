@@ -72,6 +72,7 @@ class _Outside(_Pipe):
         super().__init__()
         self._port = port
         self._tasks = tasks
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -79,6 +80,16 @@ class _Outside(_Pipe):
         task = asyncio.get_running_loop().create_task(self._join())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def data_received(self, data: bytes) -> None:
+        # Before Python 3.11.4 a transport goes on reading that was paused in connection_made.
+        if hasattr(self, "other"):
+            super().data_received(data)
+        else:
+            self._early += data
+
+    def eof_received(self) -> bool:
+        return hasattr(self, "other") and super().eof_received()
 
     async def _join(self) -> None:
         try:
@@ -92,6 +103,7 @@ class _Outside(_Pipe):
         if self.transport.is_closing():
             inside.transport.close()
         else:
+            self.other.write(self._early)
             self.transport.resume_reading()
 
 
