@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -78,7 +77,9 @@ class StoreSettings(_Section):
     @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts in the url, without ports."""
-        servers = re.sub(r"^[^@]*@", "", urlsplit(self.url or "").netloc).split(",")
+        # Not by urlsplit: several servers are no host of a URL, and some Pythons refuse them.
+        netloc = re.split(r"[/?#]", (self.url or "").partition("://")[2])[0]
+        servers = netloc.rpartition("@")[2].split(",")
         return tuple(re.sub(r":\d+$", "", each).strip("[]") for each in servers if each)
 
     @property
