@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amqtt.adapters import StreamReaderAdapter, WriterAdapter
 from amqtt.contexts import ListenerType
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 LISTENER = "default"
 """The listener under whose name the bridge is connected; amqtt requires this one."""
 
+_SYS_PLUGIN = "BrokerSysPlugin"
 _AGAIN = 1.0
 """Seconds until the bridge connects anew to an amqtt that has let it go."""
 _MAX_WAITING = 10_000
@@ -78,9 +79,20 @@ class Bridge:
     def start(self) -> None:
         """Connects both sides."""
         self._tasks.append(asyncio.ensure_future(self._listen()))
+        if self._exchange.told:
+            self._silence_amqtt()
         if has_listeners(self._broker):
             self._exchange.outward = self._take
+            for message in self._exchange.told:
+                self._take(message, True)
             self._tasks.append(asyncio.ensure_future(self._pass_on()))
+
+    def _silence_amqtt(self) -> None:
+        """Only one may tell a topic. amqtt's plugin for `$SYS` has most of ours, and knows other numbers."""
+        plugin: Any = self._broker.plugins_manager.get_plugin(_SYS_PLUGIN)
+        if plugin is not None:
+            logger.info("fleetfeed tells $SYS: amqtt's %s is stopped", _SYS_PLUGIN)
+            self._tasks.append(asyncio.ensure_future(plugin.on_broker_pre_shutdown()))
 
     async def stop(self) -> None:
         """Parts them."""
@@ -104,6 +116,8 @@ class Bridge:
 
     def received(self, message: ApplicationMessage) -> None:
         """A client of one of amqtt's own listeners has published, and amqtt permitted it."""
+        if message.topic.startswith("$"):
+            return
         packet = message.publish_packet
         retain = bool(packet is not None and packet.retain_flag)
         self._exchange.distribute(
@@ -130,9 +144,10 @@ class Bridge:
                 await asyncio.sleep(_AGAIN)
 
     def _published(self, packet: Publish) -> None:
-        # Whatever else amqtt sends a client that has just connected is not for `$SYS`.
-        if packet.topic.startswith("$SYS/"):
-            self._exchange.distribute(Message(packet.topic, packet.payload), retain=packet.retain)
+        # Whatever else amqtt sends a client that has just connected is not for `$SYS`. What we tell comes
+        # back, and what amqtt tells on the same topics is its own, which has none of the lane's clients.
+        if packet.topic.startswith("$SYS/") and not self._exchange.is_told(packet.topic):
+            self._exchange.distribute(Message(packet.topic, packet.payload), retain=False)
 
     # ---- To amqtt
 

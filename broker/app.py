@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
+import os
 import resource
 import signal
-import warnings
 from typing import TYPE_CHECKING
 
 from amqtt.broker import Broker
 
 from broker.amqtt_seam import external_listener
+from broker.run import logs
+from broker.run.reload import Reloader, ServerTarget
+from broker.run.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.config import Config
+    from broker.config_layers import Resolved
     from broker.plugin import FeedPlugin
 
 _GC_THRESHOLD = 20_000
 
 
-def run(config: Config) -> int:
+def run(config: Config, read: Callable[[], Resolved]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        config: The settings.
+        read: Looks at them again, on SIGHUP.
 
     Raises:
         StoreError: The store cannot be used.
@@ -32,7 +39,7 @@ def run(config: Config) -> int:
     """
     _allow_files()
     with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, read))
 
 
 def _allow_files() -> None:
@@ -50,13 +57,9 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-async def _serve(config: Config) -> int:
-    # amqtt writes a line per packet and connection; its warnings are enough.
-    for name in ("amqtt", "transitions"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of amqtt's own $SYS plugin
-        broker = Broker(_broker_config(config))
+async def _serve(config: Config, read: Callable[[], Resolved]) -> int:
+    logs.quiet_libraries()
+    broker = Broker(_broker_config(config))
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -71,34 +74,33 @@ async def _serve(config: Config) -> int:
     if plugin.failure is not None:
         await broker.shutdown()
         raise plugin.failure
-    assert plugin.server is not None
+    server = plugin.server
+    assert server is not None
+    supervisor = Supervisor(os.environ, server.store, Reloader(config, read, ServerTarget(server)))
     # What is there now stays: the collector need not walk it again, and what comes and goes with
     # connections and items has no cycles worth walking for every few hundred objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     ports = [
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        for host, port in plugin.server.addresses
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in server.addresses
     ]
     if config.tls.bind is not None:
         ports[-1] += " with TLS"
     registration = "open" if config.open_mode else "closed"
-    node = f"node {plugin.server.node.name}, " if plugin.server.node is not None else ""
+    node = f"node {server.node.name}, " if server.node is not None else ""
+    supervisor.ready()
     print(  # noqa: T201 (the one line that tells a supervisor that the server is ready)
         f"fleetfeed: listening on {' and '.join(ports)} ({node}data {config.data}, {registration} registration)",
         flush=True,
     )
     await stop.wait()
-    await plugin.server.drain(hurry)
+    supervisor.stopping()
+    await server.drain(hurry)
     await broker.shutdown()
     return plugin.exit_code()
 
 
 def _broker_config(config: Config) -> dict[str, object]:
-    plugins: dict[str, object] = {"broker.plugin.FeedPlugin": {"embedded": config}}
-    if config.topics.enabled and config.topics.sys_interval:
-        plugins["amqtt.plugins.sys.broker.BrokerSysPlugin"] = {
-            "sys_interval": config.topics.sys_interval
-        }
+    plugins = {"broker.plugin.FeedPlugin": {"embedded": config}}
     return {"listeners": external_listener(), "plugins": plugins}

@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 
 from broker.commands import (
+    backup,
     broker_files,
     decisions,
     devices,
+    doctor,
     evaluate,
     explain,
     faults,
@@ -24,6 +26,7 @@ from broker.commands import (
     items,
     plan,
     ranking,
+    receipts,
     server,
     settings,
     status,
@@ -80,10 +83,14 @@ for _command in (
     evaluate.evaluate,
     plan.plan,
     settings.check_config,
+    backup.backup,
+    backup.restore,
+    doctor.doctor,
 ):
     app.command()(_command)
 app.add_typer(devices.app, name="device")
 app.add_typer(users.app, name="user")
+app.add_typer(receipts.app, name="item")
 app.add_typer(ranking.app, name="ranking")
 
 

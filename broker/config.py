@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from broker.config_cluster import ClusterSettings, StoreSettings
 from broker.config_gateway import GatewaySettings
+from broker.config_log import LogSettings
+from broker.config_overload import BudgetSettings, OverloadSettings
 from broker.config_sections import (
     AuthSettings,
     FeedSettings,
@@ -32,11 +34,14 @@ from devices.topics import futility
 __all__ = [
     "OFF",
     "AuthSettings",
+    "BudgetSettings",
     "ClusterSettings",
     "Config",
     "FeedSettings",
     "GatewaySettings",
     "LimitSettings",
+    "LogSettings",
+    "OverloadSettings",
     "RankingSettings",
     "StoreSettings",
     "TlsSettings",
@@ -86,6 +91,8 @@ class Config(BaseSettings):
     )
     feed: FeedSettings = FeedSettings()
     limits: LimitSettings = LimitSettings()
+    overload: OverloadSettings = OverloadSettings()
+    budgets: BudgetSettings = BudgetSettings()
     ranking: RankingSettings = RankingSettings()
     topics: TopicSettings = TopicSettings()
     tls: TlsSettings = TlsSettings()
@@ -94,6 +101,7 @@ class Config(BaseSettings):
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
     gateway: GatewaySettings = GatewaySettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

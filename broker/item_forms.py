@@ -51,6 +51,10 @@ class ItemForms:
     def __len__(self) -> int:
         return len(self._forms)
 
+    def __contains__(self, slot: object) -> bool:
+        """Whether the content of a slot can still be encoded."""
+        return slot in self._forms
+
     def __getitem__(self, slot: int) -> Forms:
         """The forms of a slot that stands in a window."""
         return self._forms[slot]

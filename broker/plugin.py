@@ -8,12 +8,11 @@ Loaded by `fleetfeed serve`, or by a stock `amqtt -c broker.yaml`:
     plugins:
       broker.plugin.FeedPlugin:
         config: fleetfeed.toml
-      amqtt.plugins.sys.broker.BrokerSysPlugin:
-        sys_interval: 20
 
 The plugin opens the MQTT ports itself and serves every client there. Between those and the amqtt around
 them a bridge carries all topics that are not the feed's (`amqtt_seam`); the feed's topics are kept out of
-amqtt's own listeners.
+amqtt's own listeners. `$SYS` is told by fleetfeed, unless `topics.sys_interval` is 0; amqtt's plugin for it,
+where it is loaded, is stopped then.
 """
 
 from __future__ import annotations

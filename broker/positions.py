@@ -115,6 +115,11 @@ class Positions:
             str, Live
         ] = {}  # resumed and yet to say something, by the time it is due
 
+    def adopt(self, feed: FeedSettings, session_expiry: float) -> None:
+        """Goes by other settings from now on; those that shape the rows must be the same."""
+        self._feed = feed
+        self._session_expiry = session_expiry
+
     @property
     def waiting(self) -> bool:
         """Whether there are positions to settle."""
@@ -220,6 +225,11 @@ class Positions:
             live.profile.device,
             ALONE_AFTER + POISON_AFTER,
             "the frame had no item" if newest is None else f"item {newest.n} stays away from it",
+            extra={
+                "device": live.profile.device,
+                "seq": ledger.position(row)[1],
+                "reason": "poison",
+            },
         )
 
     # ---- Subscriptions
@@ -353,7 +363,7 @@ class Positions:
                 due[live.seat.shelf].add(live.seat.row)
         for index, rows in enumerate(due):
             if rows:
-                self._sending.push(index, np.fromiter(rows, np.int32, len(rows)))
+                self._sending.push(index, np.fromiter(rows, np.int32, len(rows)), new=False)
 
     def _settle(self, live: Live) -> bool:
         """Takes a device's word for its position; whether its row is to be pushed now."""

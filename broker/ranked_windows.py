@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from devices.frames import Kind
-from feedgen.ranking.rungs import Reason
+from feedgen.ranking.rungs import Reason, Rung
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from feedgen.engine import Engine
     from feedgen.items import Record
     from feedgen.ranking.following import Following
-    from feedgen.ranking.ladder import Event, Rung
+    from feedgen.ranking.ladder import Event
     from feedgen.ranking.ranking import Ranking
 
 logger = logging.getLogger(__name__)
@@ -175,6 +175,16 @@ class RankedWindows(ABC):
             self._counters.ranking["fell" if event.to > event.from_ else "climbed"] += 1
             log_switch(event)
             self._all_anew = True
+
+    def lighten(self, *, diverse: bool, personal: bool, now: float) -> None:
+        """Under overload, do without exploration, or rank items the same for all devices; or again not."""
+        self.ranking.explore(allowed=diverse)
+        events = self.ranking.ladder.at_least(Rung.LIVE if personal else Rung.POPULARITY, now)
+        if events:
+            self.ranking.forget_computed()
+            self._follow(events)
+            self._rank_all()
+            self._wake()
 
     def _learned_anew(self) -> None:
         """Another version serves: those who showed what they like are to see it."""

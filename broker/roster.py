@@ -7,6 +7,7 @@ SUBSCRIBE or up message until it has been away for long. Its position is then pa
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from broker.overload.allowances import Allowances
 from devices.frames import payload_capacity
 from devices.ledger import Ledger
 from devices.packets import remaining_length
@@ -22,7 +24,7 @@ from feedgen.engine import SHELVES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from broker.config import FeedSettings
+    from broker.config import BudgetSettings, FeedSettings
     from broker.lane.connection import Connection
     from devices.ledger_rows import Rows
     from devices.profile import Profile
@@ -87,6 +89,7 @@ class Shelf:
         sends: By row, what sends a packet at once and says how much of it went (`Connection.sender`).
         topics: By row, the length-prefixed topic name; also as a matrix, and its length.
         acks: PUBACKs to work off, as row << 16 | packet id.
+        allowances: What the devices may still be sent; None = anything.
         stalled: Devices that have not acknowledged for long.
     """
 
@@ -97,6 +100,7 @@ class Shelf:
     topic_matrix: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     topic_lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     acks: list[int] = field(default_factory=list)
+    allowances: Allowances | None = None
     stalled: int = 0
 
     def put(self, row: int, live: Live) -> None:
@@ -163,6 +167,8 @@ class Roster:
         dismissed: Device and item number of every dismissal that the store kept.
         wake: Called when the engine has windows to fill.
         ledger: What keeps what devices hold.
+        budgets: What devices may be sent in an hour; None = anything.
+        clock: Unix seconds.
     """
 
     def __init__(
@@ -174,7 +180,10 @@ class Roster:
         dismissed: Iterable[tuple[str, int]],
         wake: Callable[[], None],
         ledger: type[Ledger] = Ledger,
+        budgets: BudgetSettings | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._feed = feed
         self._registry = registry
         self._engine = engine
@@ -197,6 +206,8 @@ class Roster:
         ]
         for shelf in self.shelves:
             shelf.ledger.leads = shelf.leads
+            if budgets is not None:
+                shelf.allowances = Allowances(budgets)
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -233,6 +244,9 @@ class Roster:
         shelf = self.shelves[seat.shelf]
         shelf.put(seat.row, live)
         shelf.ledger.open(seat.row)
+        if shelf.allowances is not None:
+            attrs = profile.effective_attrs()
+            shelf.allowances.seat(seat.row, profile.device, attrs, self._clock())
         self.fit(live)
         if profile.session is not None:
             shelf.ledger.unpack(seat.row, profile.session)
@@ -251,6 +265,8 @@ class Roster:
             live.connection.ack_queue = None
         shelf.forget_acks(row)
         shelf.ledger.detach(row)
+        if shelf.allowances is not None:
+            shelf.allowances.unseat(row, live.profile.device)
         shelf.drop(row)
         self._engine.unseat(live.seat)
         self._lives.pop(live.profile.device, None)
@@ -278,6 +294,17 @@ class Roster:
     def capacity(self, profile: Profile) -> int:
         """Bytes of payload that always fit the device's budget."""
         return payload_capacity(profile.budget, profile.device, self._feed.prefix)
+
+    def attributes_changed(self, live: Live) -> None:
+        """The device says something else of itself, or the operator does of it."""
+        allowances = self.shelves[live.seat.shelf].allowances
+        if allowances is not None:
+            allowances.change(live.seat.row, live.profile.effective_attrs(), self._clock())
+
+    def budget(self, live: Live) -> dict[str, float | bool] | None:
+        """What a device may still be sent, for people; None = anything."""
+        allowances = self.shelves[live.seat.shelf].allowances
+        return None if allowances is None else allowances.describe(live.seat.row, self._clock())
 
     def fit(self, live: Live) -> None:
         """Tells the ledger what the device can take."""

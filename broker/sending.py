@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from itertools import starmap
 from operator import call, itemgetter
+from time import monotonic, time
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from broker.figures.timing import ItemTimes
 from broker.item_forms import ItemForms
+from broker.overload.held_back import first_difference, urgent_changes, with_urgent
+from broker.receipts.counts import Receipts
 from broker.roster import publish_header
+from devices import slots
 from devices.packets import as_duplicate
 
 if TYPE_CHECKING:
@@ -20,10 +25,11 @@ if TYPE_CHECKING:
 
     from broker.counters import Counters
     from broker.lane.connection import Connection
+    from broker.overload.allowances import Allowances
     from broker.roster import Live, Shelf
     from devices.inflight import Unacknowledged
     from devices.ledger import Batch
-    from devices.ledger_rows import Rows
+    from devices.ledger_rows import Rows, Windows
     from feedgen.engine import Engine
 
 _T = TypeVar("_T")
@@ -40,9 +46,16 @@ class Sending:
 
     def __init__(self, shelves: Sequence[Shelf], engine: Engine, counters: Counters) -> None:
         self.forms = ItemForms()
+        self.receipts = Receipts()
+        for shelf in shelves:
+            shelf.ledger.notes_arrivals = True
+        self.clock: Callable[[], float] = time
+        # What sends rows on that an acknowledgement made room for; an overloaded service lets them wait.
+        self.push_on: Callable[[int, Rows], None] = self.push
         self._shelves = shelves
         self._engine = engine
         self._frames = counters.frames
+        self.times = ItemTimes(len(shelves))
         self._loop = asyncio.get_running_loop()
         self._acks_scheduled = False
 
@@ -51,17 +64,78 @@ class Sending:
         """Whether PUBACKs wait to be worked off."""
         return self._acks_scheduled
 
-    def push(self, shelf_index: int, rows: Rows) -> None:
-        """Sends these rows what brings them towards their feeds."""
+    def push(self, shelf_index: int, rows: Rows, *, new: bool = True) -> None:
+        """Sends these rows what brings them towards their feeds.
+
+        `new` says whether the devices were there when what they lack came up, so that it is timed.
+        """
         shelf = self._shelves[shelf_index]
         ready = shelf.ledger.ready[rows]
         if not ready.all():
             rows = np.concatenate((rows[ready], self._put_off(shelf, rows[~ready])))
         if not len(rows):
             return
+        self._deliver(shelf_index, rows, new=new)
+
+    def _deliver(self, shelf_index: int, rows: Rows, *, new: bool) -> None:
+        """Sends rows that are ready what they may have of what they lack."""
+        shelf = self._shelves[shelf_index]
         target = self._engine.slots(shelf_index, rows)
+        allowances, cut = shelf.allowances, None
+        if allowances is not None and allowances.concerns(rows):
+            rows, target, cut = self._within_budget(shelf, allowances, rows, target)
+        self.times.intend(shelf_index, rows, target, new=new)
         for batch in shelf.ledger.push(rows, target, self.forms, self._loop.time()):
             self._write(shelf, batch)
+            self._time(shelf_index, batch)
+            if allowances is not None and allowances.limited:
+                self._spend(shelf, allowances, batch)
+        if cut is not None:
+            shelf.ledger.behind[cut] = True
+
+    def _within_budget(
+        self, shelf: Shelf, allowances: Allowances, rows: Rows, target: Windows
+    ) -> tuple[Rows, Windows, Rows]:
+        """Which rows may be sent what they lack now, and of the others which get urgent items alone.
+
+        Returns:
+            Rows and their windows, and those whose windows lack what has to wait.
+        """
+        ledger = shelf.ledger
+        state = ledger.state(rows)
+        tip = ledger.held.take(rows * ledger.ring + state["head"], axis=0)
+        # Who asked has no position, or another one than the tip's.
+        asked = state["fresh"] | (state["base"] != state["seq"])
+        rank = first_difference(tip, target)
+        passed = allowances.passes(rows, rank, state["k"], self.clock(), asked)
+        if passed.all():
+            return rows, target, rows[:0]
+        ledger.behind[rows[~passed]] = True
+        cut = np.flatnonzero(~passed & urgent_changes(tip, target))
+        for at in cut.tolist():
+            goal = with_urgent(
+                tip[at].tolist(), target[at].tolist(), int(state["k"][at]), self.forms.__contains__
+            )
+            target[at] = goal + [slots.EMPTY] * (ledger.columns - len(goal))
+        passed[cut] = True
+        return rows[passed], target[passed], rows[cut]
+
+    def _spend(self, shelf: Shelf, allowances: Allowances, batch: Batch) -> None:
+        octets = np.fromiter(map(len, batch.tails), np.int64, len(batch.tails))
+        if not batch.whole:
+            octets += shelf.topic_lengths[batch.rows] + _SHORT_HEADER
+        allowances.spend(batch.rows, octets, self.clock())
+
+    def urgent(self, shelf_index: int, rows: Rows) -> NDArray[np.bool_]:
+        """Which of these rows lack an urgent item."""
+        ledger = self._shelves[shelf_index].ledger
+        tip = ledger.held.take(rows * ledger.ring + ledger.head[rows], axis=0)
+        return urgent_changes(tip, self._engine.slots(shelf_index, rows))
+
+    def _time(self, shelf_index: int, batch: Batch) -> None:
+        ledger, rows = self._shelves[shelf_index].ledger, batch.rows
+        names = ledger.packet_id[rows] if batch.qos else None
+        self.times.wrote(shelf_index, rows, names, ledger.inflight[rows] == 1, monotonic())
 
     def _put_off(self, shelf: Shelf, rows: Rows) -> Rows:
         """Notes that these rows, which are not ready, are behind; those that have become ready now.
@@ -110,6 +184,10 @@ class Sending:
         frames["puts"] += batch.puts
         frames["removes"] += batch.removes
         frames["moves"] += batch.moves
+        if batch.put:
+            self.receipts.delivered(batch.put, batch.puts)
+        elif batch.put_numbers:
+            self.receipts.delivered_each(batch.put_numbers)
 
     def _behind_what_waits(
         self,
@@ -137,11 +215,12 @@ class Sending:
 
     def push_row(self, live: Live) -> None:
         """Sends one device what brings it towards its feed."""
-        self.push(live.seat.shelf, np.array([live.seat.row], np.int32))
+        self.push(live.seat.shelf, np.array([live.seat.row], np.int32), new=False)
 
     def resend(self, live: Live, connection: Connection) -> None:
         """Sends again what is unacknowledged (MQTT 3.1.1, 4.4): all, or the oldest alone."""
         ledger = self._shelves[live.seat.shelf].ledger
+        self.times.sent_again(live.seat.shelf, live.seat.row)
         for frame in ledger.resume(live.seat.row):
             self._send_again(live, connection, frame)
 
@@ -151,7 +230,7 @@ class Sending:
         if frame.packet_id in connection.session.releasing:
             return
         header = publish_header(frame.qos, len(live.topic) + len(frame.tail))
-        connection.transport.write(as_duplicate(header + live.topic + frame.tail))
+        connection.write(as_duplicate(header + live.topic + frame.tail))
         self._frames["resent"] += 1
 
     def schedule_acks(self) -> None:
@@ -169,12 +248,12 @@ class Sending:
             acks = np.array(shelf.acks, np.int64)
             shelf.acks.clear()
             self._frames["acked"] += len(acks)
-            rows = (acks >> 16).astype(np.int32)
-            due = shelf.ledger.acknowledge(
-                rows, (acks & 0xFFFF).astype(np.uint16), self._loop.time()
-            )
+            rows, packet_ids = (acks >> 16).astype(np.int32), (acks & 0xFFFF).astype(np.uint16)
+            self.times.acknowledged(index, rows, packet_ids, monotonic())
+            due = shelf.ledger.acknowledge(rows, packet_ids, self._loop.time())
+            self.receipts.acknowledged(shelf.ledger.take_arrivals())
             if len(due):
-                self.push(index, due)
+                self.push_on(index, due)
 
     def released(self, connection: Connection, packet_id: int) -> None:
         """A QoS 2 frame is complete (PUBCOMP): from here on as a PUBACK."""
@@ -202,6 +281,9 @@ def _pick(rows: list[int], column: list[_T]) -> Sequence[_T]:
     """The entries of these rows."""
     return itemgetter(*rows)(column) if len(rows) > 1 else [column[rows[0]]]
 
+
+_SHORT_HEADER = 2
+"""Bytes of the fixed header of most packets."""
 
 _HEADER_TABLE = 16_384
 _HEADERS = [[publish_header(qos, length) for length in range(_HEADER_TABLE)] for qos in range(3)]

@@ -17,6 +17,8 @@ from broker.cluster.node import Node
 from broker.cluster.stores import shared_store
 from broker.control import SOCKET_NAME, ControlServer
 from broker.counters import Counters
+from broker.figures.publishing import SysPublisher
+from broker.figures.reading import Figures
 from broker.lane.exchange import Exchange
 from broker.lane.listener import Lane
 from broker.service import Service
@@ -50,6 +52,7 @@ class Server:
         node: This server among those that share its store; None if it is alone.
         addresses: What was bound: the plaintext port, the TLS port, or both in this order.
         exchange: All topics that are not the feed's.
+        figures: What operators see.
     """
 
     def __init__(self, config: Config, shared: SharedStore | None = None) -> None:
@@ -62,6 +65,7 @@ class Server:
         self.node: Node | None = None
         self.exchange = Exchange(config.topics, self.counters)
         self.addresses: list[tuple[str, int]] = []
+        self._sys: SysPublisher | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -120,8 +124,9 @@ class Server:
                 exchange=self.exchange,
                 counters=self.counters,
                 limits=config.limits,
+                pace=self.service.overload.pace,
             )
-            self.service.lane = self.lane
+            self.service.lane = self.service.load.reader = self.lane
             if node is not None:
                 await node.warm_up()
             if config.plain:
@@ -133,6 +138,7 @@ class Server:
             await self.store.close(clean=loaded.clean)
             raise
         self.service.join(self.lane)
+        self._begin_figures()
         self._control = ControlServer(config.data / SOCKET_NAME, handlers(self, loaded.key))
         try:
             await self._control.start()
@@ -148,6 +154,15 @@ class Server:
             len(loaded.devices),
             "in order" if loaded.clean else "without warning: positions start new epochs",
         )
+
+    def _begin_figures(self) -> None:
+        """Measures from now on, and tells `$SYS`."""
+        self.figures = Figures(self.service, self.lane, self.exchange)
+        self.figures.start()
+        topics = self.config.topics
+        if topics.enabled and topics.sys_interval:
+            self._sys = SysPublisher(self.figures, self.exchange, topics.sys_interval)
+            self._sys.start()
 
     async def _open(self) -> Loaded:
         """Reads the store: all of it, or as a node what all nodes need."""
@@ -194,6 +209,9 @@ class Server:
 
     async def _stop(self) -> None:
         """Before the store may say that its positions hold, those that do not are taken out."""
+        self.figures.stop()
+        if self._sys is not None:
+            self._sys.stop()
         if self.node is not None:
             await self.lane.stop()
             await self.node.stop()

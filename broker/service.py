@@ -21,9 +21,15 @@ import numpy as np
 from broker.acceptance import Acceptance, failed
 from broker.decisions import DIRECTORY, Decisions
 from broker.explanations import explained
+from broker.figures.histogram import Histogram
 from broker.learning import LearningLoop
+from broker.overload.coalescing import Gathered
+from broker.overload.levels import EFFECTS
+from broker.overload.overload import Overload
+from broker.overload.watch import Watch
 from broker.positions import Positions
 from broker.profiles import Profiles
+from broker.receipts.reports import ItemReports
 from broker.roster import Roster
 from broker.sending import Sending
 from devices import slots
@@ -31,6 +37,7 @@ from devices.frames import BadUp, Bye, Feedback, Hello, Kind, decode_up
 from devices.frames import Profile as ProfileMessage
 from devices.ledger import Ledger
 from feedgen.catalog import Catalog
+from feedgen.engine import SHELVES
 from feedgen.items import InvalidItem, Record, decode_item
 from feedgen.store.base import Dismiss
 
@@ -43,10 +50,13 @@ if TYPE_CHECKING:
     from broker.lane.connection import Connection
     from broker.lane.listener import Lane
     from broker.lane.session import Session
+    from broker.overload.overload import Verdict
+    from broker.overload.senders import Source
     from broker.profiles import ProfileKeeper
     from broker.ranked_windows import RankedWindows
     from broker.roster import Live, Shelf
     from devices.frames import Event
+    from devices.ledger_rows import Rows
     from devices.profile import Profile
     from devices.registry import Registry
     from feedgen.engine import Engine
@@ -59,8 +69,18 @@ logger = logging.getLogger(__name__)
 _SLICE = 0.008
 """Seconds that one turn of work may take before the loop gets its turn."""
 
-_BATCH = 500
-"""Items that one turn of work gives to the engine."""
+_ENOUGH = 2_000
+"""Jobs of the engine above which only urgent items are added: what waits here is still known by its
+priority, and overtaken by newer contents."""
+
+_AT_ONCE = 100
+"""Items that are given to the engine before the clock is looked at."""
+
+_PUSHED, _SHORT = 16, 0.001
+"""Rows of each shelf whose changes were gathered that are sent before the clock is looked at; twice as many
+each time that this took less than so many seconds."""
+
+_URGENT = 3
 
 _COUNTED = {Kind.SHOWN: "shown", Kind.OPENED: "opened", Kind.DISMISSED: "dismissed"}
 """What popularity is made of."""
@@ -136,7 +156,15 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._wall = clock
         self._last_ms = 0
-        self._durable: list[Record] = []
+        self.overload = Overload(
+            config.overload, config.budgets, config.ranking.priority_offsets, time.monotonic()
+        )
+        self.load = Watch(self.overload, self, engine, store)
+        self._changed = Gathered(len(SHELVES))
+        self._push_at = 0.0
+        self._urgent = False
+        self._later: asyncio.TimerHandle | None = None
+        self.commits, self.chunks = Histogram(), Histogram()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
@@ -149,8 +177,14 @@ class Service:
             dismissed=loaded.dismissed,
             wake=self._schedule,
             ledger=self.ledger,
+            budgets=config.budgets,
+            clock=self.now,
         )
         self.sending = self.sender(self.roster.shelves, engine, counters)
+        self.receipts = ItemReports(self.sending.receipts, engine, self.roster.shelves, config.data)
+        self.receipts.load()
+        self.sending.clock = self.now
+        self.sending.push_on = self._push
         self.positions = Positions(
             feed=config.feed,
             session_expiry=config.limits.session_expiry,
@@ -195,7 +229,13 @@ class Service:
         self.decisions.open()
         self._expire()
         self._timer = self._loop.call_later(_TIMER, self._on_timer)
+        self.load.start()
         self._schedule()
+
+    def adopt(self, config: Config) -> None:
+        """Goes by other settings from now on: limits, and times that devices have."""
+        self.config = config
+        self.positions.adopt(config.feed, config.limits.session_expiry)
 
     async def stop(self) -> None:
         """Ends in order: positions are kept, so that devices resume without a new epoch.
@@ -204,8 +244,10 @@ class Service:
             StoreError: What was pending could not be written.
         """
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.load.stop()
+        for timer in (self._timer, self._later):
+            if timer is not None:
+                timer.cancel()
         await self.lane.stop()
         self.sending.take_acks()
         for live in self.roster:
@@ -222,12 +264,15 @@ class Service:
         if self.learning is not None:
             await self.learning.stop()
         await self.decisions.close()
+        await self.receipts.stop()
         await self.store.close(clean=True)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for a turn of work or for the store."""
-        waiting = self._scheduled or self._durable or self.profiles.waiting or self.sending.waiting
+        admission = self.overload.admission
+        items = len(admission) or admission.held or self._changed or self._later is not None
+        waiting = self._scheduled or items or self.profiles.waiting or self.sending.waiting
         busy = self.positions.waiting or self.engine.busy or self._ranks or self.store.pending
         return not (waiting or busy)
 
@@ -256,27 +301,59 @@ class Service:
         done: Callable[[], None],
         publisher: str,
         qos: int = 1,
+        source: Source | None = None,
     ) -> bool:
         """Takes an item of an authenticated user, "" if of none.
 
-        `done` is called when it is durable, or refused.
+        `done` is called when it is durable, or refused. It counts for the budget and the rate of its
+        `source`, if one is named; `reads` says what follows.
 
         Returns: False if it cannot be taken now; nothing has changed, and `done` is not called.
         """
         self.counters.items["received"] += 1
+        size = len(payload)
         try:
             item = decode_item(channel, payload)
         except InvalidItem as error:
             self.counters.rejected[error.reason.value] += 1
-            logger.info("item on %.80r refused: %s (%s)", channel, error.reason.value, error.detail)
+            logger.info(
+                "item on %.80r refused: %s (%s)",
+                channel,
+                error.reason.value,
+                error.detail,
+                extra={"channel": channel, "publisher": publisher, "reason": error.reason.value},
+            )
+            self._count_source(source, size, urgent=False)
             done()
             return True
+        self._count_source(source, size, urgent=item.priority == _URGENT)
+        if qos:
+            done = self._timed(done)
         return self.items.accept(item, dup=dup, publisher=publisher, qos=qos, done=done)
 
+    def _timed(self, done: Callable[[], None]) -> Callable[[], None]:
+        """`done`, and how long it took until it was called."""
+        began, commits = time.monotonic(), self.commits
+
+        def timed() -> None:
+            commits.add(time.monotonic() - began)
+            done()
+
+        return timed
+
+    def _count_source(self, source: Source | None, size: int, *, urgent: bool) -> None:
+        if source is not None:
+            self.overload.senders.took(source, size, time.monotonic(), urgent=urgent)
+
+    def reads(self, source: Source) -> bool:
+        """Whether a publisher may be read on: it has budget left, and does not send most at level 5."""
+        return self.overload.senders.reads(source)
+
     def durable(self, record: Record) -> None:
-        """A record holds from now on: it goes to the engine."""
-        self._durable.append(record)
-        self._schedule()
+        """A record holds from now on: it goes to the engine, at once or when its turn comes."""
+        admission = self.overload.admission
+        admission.put(record, time.monotonic(), new=self.engine.item(record.n) is None)
+        self._schedule_within(0.0 if admission.urgent else self.overload.effects.coalesce)
 
     def relieved(self) -> None:
         """The store has worked something off: publishers may be read again."""
@@ -295,19 +372,26 @@ class Service:
         self.store.submit(()).add_done_callback(durable)
 
     @property
+    def items_waiting(self) -> int:
+        """Items on their way to the store or, durable, to the engine."""
+        return self.items.waiting + len(self.overload.admission)
+
+    @property
     def congested(self) -> bool:
         """Whether publishers should be read no further."""
-        waiting = self.items.waiting + len(self._durable)
-        return waiting > self.config.limits.max_pending_items or self.items.congested
+        return self.items_waiting > self.config.limits.max_pending_items or self.items.congested
 
     def _publish_records(self, records: Iterable[Record]) -> None:
         records = list(records)
+        self.receipts.accepted(records, self.now())
+        behind = time.monotonic() - self._wall()  # what has to be added to a time of the wall
         tags = [slots.pack(r.n, r.version, r.item.priority) for r in records]
         for record, tag in zip(records, tags, strict=True):
             if record.retracted:
                 self.sending.forms.end(record.n)
             else:
                 self.sending.forms.add(tag, record)
+                self.sending.times.accepted(tag, behind + record.published_ms / 1000)
         if self.learning is not None:
             self.learning.prepare(records)
             self.learning.forget_items(record.n for record in records if record.retracted)
@@ -316,9 +400,19 @@ class Service:
     # ---- Work: engine to frames
 
     def _schedule(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._work)
+
+    def _schedule_within(self, seconds: float) -> None:
+        """Lets what may come meanwhile be done together with what is there."""
+        if not seconds:
+            self._schedule()
+        elif not self._scheduled and self._later is None:
+            self._later = self._loop.call_later(seconds, self._schedule)
 
     def _work(self) -> None:
         """One turn of work; comes back while there is more."""
@@ -328,23 +422,99 @@ class Service:
         until = self._loop.time() + _SLICE
         if self.profiles.waiting:
             self.profiles.flush()
-        if self._durable:
-            self._publish_records(self._durable[:_BATCH])
-            del self._durable[:_BATCH]
+        self._admit(until)
         now = self.now()
         while self.engine.busy and self._loop.time() < until:
-            for change in self.engine.step(now, self._step):
-                self.sending.push(change.shelf, change.rows)
+            began = time.monotonic()
+            changes = self.engine.step(now, self._step)
+            self.chunks.add(time.monotonic() - began)
+            for change in changes:
+                self._push(change.shelf, change.rows, urgent=self._urgent)
+            self._urgent = self._urgent and self.engine.urgent
+        self._push_gathered(max(until, self._loop.time() + _SLICE / 2))
         if self.positions.waiting:
             self.positions.settle_all()
         if self.learning is not None:
             self.learning.note_decisions()
             while self.learning.waiting and self._loop.time() < until:
                 self.learning.work(now)
-        if self._durable or self.engine.busy or self.positions.waiting or self._ranks:
+        admission = self.overload.admission
+        items = len(admission) or admission.held or self._changed
+        if items or self.engine.busy or self.positions.waiting or self._ranks:
             self._schedule()
         else:
             self.sending.forms.forget_ended()
+
+    def _admit(self, until: float) -> None:
+        """Gives the engine what may go on; if it has enough to do, only urgent items."""
+        admission, left = self.overload.admission, self.overload.effects.batch
+        while True:
+            jobs = self.engine.size.jobs
+            most = min(left, _AT_ONCE) if jobs < _ENOUGH else 0
+            records = admission.take(most, self.now(), spare=not jobs)
+            if not records:
+                return
+            self._urgent |= any(record.item.priority == _URGENT for record in records)
+            self._publish_records(records)
+            self.load.gave((record.n for record in records), time.monotonic())
+            left -= len(records)
+            if left <= 0 or self._loop.time() >= until - _SLICE / 2:
+                return
+
+    def _push(self, shelf: int, rows: Rows, *, urgent: bool = True) -> None:
+        """Sends rows that changed, or lets them wait for other changes of theirs.
+
+        Rows that lack an urgent item never wait; `urgent` says whether there can be any.
+        """
+        coalesce = self.overload.effects.coalesce
+        if not coalesce:
+            self.sending.push(shelf, rows)
+            return
+        if urgent:
+            found = self.sending.urgent(shelf, rows)
+            self.sending.push(shelf, rows[found])
+            rows = rows[~found]
+        self._changed.add(shelf, rows)
+        self._schedule_within(coalesce)
+
+    def _push_gathered(self, until: float) -> None:
+        """Sends what has waited for long enough, or for nothing."""
+        if not self._changed:
+            return
+        now = self._loop.time()
+        admission = self.overload.admission
+        if now < self._push_at and (self.engine.busy or len(admission) or admission.held):
+            return
+        most, began = _PUSHED, self._loop.time()
+        while self._changed and began < until:
+            for shelf, rows in self._changed.take(most):
+                self.sending.push(shelf, rows)
+            ended = self._loop.time()
+            most, began = most * 2 if ended - began < _SHORT else most, ended
+        if not self._changed:
+            self._push_at = now + self.overload.effects.coalesce
+
+    # ---- Load
+
+    @property
+    def items_at_store(self) -> int:
+        """Items that wait for the store."""
+        return self.items.waiting
+
+    def load_changed(self, verdict: Verdict) -> None:
+        """Another level of overload begins."""
+        effects = EFFECTS[verdict.level]
+        if self.learning is not None:
+            self.learning.lighten(
+                diverse=effects.diverse, personal=effects.personal, now=self.now()
+            )
+        if effects.diverse and not self.engine.diverse:
+            # What was shown meanwhile goes by keys alone.
+            for index, shelf in enumerate(self.roster.shelves):
+                rows = [row for row, live in enumerate(shelf.lives) if live is not None]
+                self._changed.add(index, np.array(rows, np.int32))
+        self.engine.diverse = effects.diverse
+        self._schedule()
 
     # ---- Connections: what the lane reports
 
@@ -442,6 +612,7 @@ class Service:
                 self.counters.dropped["feedback_repeated"] += 1
             else:
                 self.counters.up["events_counted"] += 1
+                self.receipts.heard(event.n, event.kind.name.lower())
                 self._rank_by(live, event)
                 if event.kind is Kind.DISMISSED:
                     self._dismiss(live, event.n)
@@ -482,6 +653,7 @@ class Service:
         live = self.roster.get(profile.device)
         if live is not None:
             self.engine.change(live.seat, follow=profile.follow, attrs=profile.effective_attrs())
+            self.roster.attributes_changed(live)
             self._schedule()
 
     # ---- The operator
@@ -543,6 +715,7 @@ class Service:
             "position": [epoch, seq],
             "unacknowledged": int(ledger.inflight[row]),
             "up_to_date": not bool(ledger.behind[row]),
+            "budget": self.roster.budget(live),
             "failed_connections": int(ledger.failures[row]),
             "barred": barred,
             "window": self.window(device),
@@ -575,8 +748,19 @@ class Service:
             "items": len(self.catalog),
             "store": {"up": self.store.up, "pending": self.store.pending},
             "engine": dict(self.engine.counters),
+            "overload": self.overload.state(time.monotonic()).as_dict(),
+            "budgets": self.budgets(),
             "ranking": self._ranking(),
             "counters": self._counts(),
+        }
+
+    def budgets(self) -> dict[str, int]:
+        """How many devices wait for a budget, or are left alone in quiet hours."""
+        columns = [shelf.allowances for shelf in self.roster.shelves if shelf.allowances]
+        return {
+            "devices_waiting": sum(int(each.waiting.sum()) for each in columns),
+            "devices_quiet": sum(int(each.quiet.sum()) for each in columns),
+            "put_off": sum(each.put_off for each in columns),
         }
 
     def _ranking(self) -> dict[str, Any]:
@@ -601,6 +785,7 @@ class Service:
         self._timer = self._loop.call_later(_TIMER, self._on_timer)
         self._expire()
         self.items.tick()
+        self.receipts.tick(self.now())
         now = self._loop.time()
         self.positions.tick(now)
         if now >= self._watch_at:
@@ -611,6 +796,7 @@ class Service:
         """Items that are over leave every feed and the store."""
         now = self.now()
         over = self.catalog.expire(now)
+        self.receipts.over(over, now)
         for n in self.engine.expire(now):
             self.sending.forms.end(n)
         if over:
@@ -618,6 +804,7 @@ class Service:
             self.items.drop(over)
             ns = [record.n for record in over]
             self.roster.forget_items(ns)
+            self.overload.admission.forget(ns)
             if self.learning is not None:
                 self.learning.forget_items(ns)
         if self.engine.busy:
@@ -628,7 +815,9 @@ class Service:
         for live in self.roster.away_since(now - self.config.feed.away_after):
             self.pack(live)
             self.roster.unseat(live)
-        for shelf in self.roster.shelves:
+        for index, shelf in enumerate(self.roster.shelves):
+            if shelf.allowances is not None and shelf.allowances.active:
+                self.sending.push(index, shelf.allowances.due(self.now()))
             self._watch_acknowledgements(shelf, now)
             self.positions.renew_epochs(shelf)
         if self.learning is not None:
@@ -656,6 +845,11 @@ class Service:
                     "closing %s: no acknowledgement for %.0f s",
                     live.profile.device,
                     feed.stall_close,
+                    extra={
+                        "device": live.profile.device,
+                        "seq": ledger.position(row)[1],
+                        "reason": "stalled",
+                    },
                 )
                 live.connection.abort("stalled")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from devices import slots
 from devices.frames import Delta, Put, decode_frame
 from devices.ledger_rows import LedgerRows, Rows
 
@@ -40,7 +41,17 @@ class Unacknowledged:
 
 
 class InFlight(LedgerRows):
-    """The unacknowledged frames of all rows."""
+    """The unacknowledged frames of all rows.
+
+    Attributes:
+        notes_arrivals: Whether the items in acknowledged frames are noted, for `take_arrivals`. Set
+            by whoever takes them, before the first frame.
+    """
+
+    def __init__(self, columns: int, ring: int, recent: int, size: int) -> None:
+        super().__init__(columns, ring, recent, size)
+        self.notes_arrivals = False
+        self._arrived: list[NDArray[np.integer]] = []
 
     # ---- What is sent again
 
@@ -137,6 +148,9 @@ class InFlight(LedgerRows):
             state["failures"] *= ~plain
             state["waiting_since"] = now
             self.put_state(rows, state)
+            if self.notes_arrivals:
+                at = rows * self.ring + (state["head"] - back) % self.ring
+                self._note_arrivals(at if plain.all() else at[plain])
             if plain.all():
                 due: Rows = rows[state["behind"] & (state["ready"] | state["alone"])]
                 return due
@@ -150,7 +164,11 @@ class InFlight(LedgerRows):
         back = (int(self.packet_id[row]) - packet_id) % PACKET_IDS
         if back >= inflight:
             return
-        early = int(self.early[row]) | 1 << (inflight - 1 - back)
+        arrived = 1 << (inflight - 1 - back)
+        early = int(self.early[row])
+        if self.notes_arrivals and not early & arrived:
+            self._note_arrivals(np.array([self._at(row, back)]))
+        early |= arrived
         while early & 1:
             early >>= 1
             inflight -= 1
@@ -160,11 +178,46 @@ class InFlight(LedgerRows):
 
     def _acknowledge_before(self, row: int, distance: int) -> None:
         """Everything up to this many frames before the tip has arrived, as the device itself says."""
-        passed = int(self.inflight[row]) - distance
+        inflight = int(self.inflight[row])
+        passed = inflight - distance
         if passed > 0:
+            if self.notes_arrivals:
+                early = int(self.early[row])
+                new = [b for b in range(distance, inflight) if not early >> (inflight - 1 - b) & 1]
+                self._note_arrivals(np.array([self._at(row, back) for back in new], np.int64))
             self.early[row] >>= passed
             self.inflight[row] = distance
             self.failures[row] = 0
+
+    # ---- What arrived
+
+    def take_arrivals(self) -> NDArray[np.integer]:
+        """The items that were put by frames acknowledged since the last call, once for each frame."""
+        arrived, self._arrived = self._arrived, []
+        if len(arrived) == 1:
+            return arrived[0]
+        return np.concatenate(arrived) if arrived else np.zeros(0, np.uint32)
+
+    def _note_arrivals(self, at: NDArray[np.integer]) -> None:
+        """The frames that led to the windows at these places of the rings were acknowledged."""
+        numbers = self.carried.take(at)
+        if not numbers.all():
+            unsaid = numbers == 0
+            self._arrived.append(self._put_by(at[unsaid]))
+            numbers = numbers[~unsaid]
+        self._arrived.append(numbers)
+
+    def _put_by(self, at: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The items that frames put, by the windows that they led to and those before."""
+        row, place = np.divmod(at, self.ring)
+        before = self.held[row * self.ring + (place - 1) % self.ring]
+        before[self.held_seq[at] == self.snapshot_seq[row]] = slots.EMPTY
+        after = self.held[at]
+        put = after != slots.EMPTY
+        for column in range(self.columns):
+            put &= after != before[:, column : column + 1]
+        numbers: NDArray[np.integer] = slots.number(after[put])
+        return numbers
 
     def stalled(self, rows: Rows, before: float) -> Rows:
         """Which of these rows have waited for an acknowledgement since before that time."""

@@ -45,7 +45,8 @@ class Batch:
 
     `tails` hold the packet identifier (QoS 1 and 2) and the payload, or the whole packets where the
     batch is `whole`. `puts`, `removes`, `moves` count
-    the operations in the batch, `snapshots` the snapshots.
+    the operations in the batch, `snapshots` the snapshots. `put` is the number of the item that every
+    frame puts; where they differ it is 0, and `put_numbers` has the item of each put.
     """
 
     rows: Rows
@@ -56,6 +57,8 @@ class Batch:
     removes: int = 0
     moves: int = 0
     whole: bool = False
+    put: int = 0
+    put_numbers: Sequence[int] = ()
 
 
 class Answer(enum.Enum):
@@ -374,11 +377,13 @@ class Ledger(InFlight):
         self.put_windows(at, target)
         np.put(self.held_seq, at, state["seq"])
         np.put(self.held_qos, at, qos)
+        if self.notes_arrivals:
+            self.carried[at] = slots.number(slot)
         recent = rows.astype(np.int64) * self.recent_length + state["recent_at"]
         np.put(self.recent, recent, slots.number(slot))
         state["recent_at"] = (state["recent_at"] + 1) % (RECENT_WINDOWS * state["k"].astype("u2"))
         self.put_state(rows, state)
-        return self._encode_puts(rows, state, rank, at, qos, items[slot])
+        return self._encode_puts(rows, state, rank, at, qos, items[slot], slots.number(slot))
 
     def _packet_ids(self, state: Records, qos: NDArray[np.int8]) -> NDArray[np.integer]:
         """The packet identifiers of the next frames of these rows; at QoS 0 that of the last stays."""
@@ -398,6 +403,7 @@ class Ledger(InFlight):
         at: Rows,
         qos: NDArray[np.int8],
         forms: ItemForms,
+        number: int,
     ) -> list[Batch]:
         """The frames of booked puts, those of one length, form and QoS together."""
         kind = (
@@ -409,12 +415,14 @@ class Ledger(InFlight):
         ).astype(np.uint8)
         first = int(kind[0])
         if (kind == first).all():
-            return [self._encode_alike(rows, state, rank, at, forms, first)]
+            return [self._encode_alike(rows, state, rank, at, forms, number, first)]
         batches = []
         for value in np.flatnonzero(np.bincount(kind)).tolist():
             part = np.flatnonzero(kind == value)
             batches.append(
-                self._encode_alike(rows[part], state[part], rank[part], at[part], forms, value)
+                self._encode_alike(
+                    rows[part], state[part], rank[part], at[part], forms, number, value
+                )
             )
         return batches
 
@@ -425,6 +433,7 @@ class Ledger(InFlight):
         rank: NDArray[np.intp],
         at: Rows,
         forms: ItemForms,
+        number: int,
         kind: int,
     ) -> Batch:
         """Frames of one length."""
@@ -437,7 +446,7 @@ class Ledger(InFlight):
         if qos:
             for index in np.flatnonzero(state["keep"]).tolist():
                 self.tails[at[index]] = frames[index][-length:]
-        return Batch(rows, qos, frames, puts=len(rows), whole=lead is not None)
+        return Batch(rows, qos, frames, puts=len(rows), whole=lead is not None, put=number)
 
     def _priority_of_put(self, rows: Rows, state: Records, slot: int) -> NDArray[np.intp]:
         """The highest priority in a put for each row: of what is put, and of what it pushes out."""
@@ -463,7 +472,7 @@ class Ledger(InFlight):
         """The general way: snapshots, several operations, several frames."""
         plans: dict[tuple[Any, ...], Plan | None] = {}
         # Each row at most once in a batch: what a socket does not take must be known before the next.
-        found: dict[tuple[int, int], tuple[list[int], list[bytes], list[int]]] = {}
+        found: dict[tuple[int, int], tuple[list[int], list[bytes], list[int], list[int]]] = {}
         for row, feed in zip(rows.tolist(), target, strict=True):
             goal = tuple(slot for slot in feed.tolist() if slot)
             turn = -1
@@ -474,9 +483,12 @@ class Ledger(InFlight):
                     self.behind[row] = False
                     break
                 qos, tail = self._send(row, plan, now)
-                sent_rows, tails, counts = found.setdefault((turn, qos), ([], [], [0, 0, 0, 0]))
+                sent_rows, tails, put_numbers, counts = found.setdefault(
+                    (turn, qos), ([], [], [], [0, 0, 0, 0])
+                )
                 sent_rows.append(row)
                 tails.append(tail)
+                put_numbers += plan.put_numbers
                 counts[0] += plan.snapshot
                 counts[1] += len(plan.put_numbers)
                 counts[2] += plan.removes
@@ -490,8 +502,9 @@ class Ledger(InFlight):
                 puts=counts[1],
                 removes=counts[2],
                 moves=counts[3],
+                put_numbers=put_numbers,
             )
-            for (_, qos), (sent_rows, tails, counts) in sorted(found.items())
+            for (_, qos), (sent_rows, tails, put_numbers, counts) in sorted(found.items())
         ]
 
     def _most_inflight(self, row: int) -> int:
@@ -538,6 +551,8 @@ class Ledger(InFlight):
         self.held[at, len(plan.tip) :] = 0
         self.held_seq[at] = self.seq[row] = self.base[row] = seq
         self.depth[row] = min(int(self.depth[row]) + 1, self.max_inflight)
+        alone = len(plan.put_numbers) == 1 and not plan.snapshot
+        self.carried[at] = plan.put_numbers[0] if alone else 0
         for number in plan.put_numbers:
             self._remember(row, number)
         return qos, self._tail(row, at, qos, frame, now)

@@ -101,6 +101,9 @@ class OutsideLedger(Ledger):
         behind_tip = named.argmax(axis=1)
         known = named.any(axis=1) & (state["epoch"] == epochs) & ~state["fresh"]
         counts = known & (behind_tip < state["inflight"])
+        if self.notes_arrivals:
+            passed = (distance >= behind_tip[:, None]) & (distance < state["inflight"][:, None])
+            self._note_arrivals(at[passed & counts[:, None]])
         state["inflight"] = np.where(counts, behind_tip, state["inflight"])
         state["failures"][counts] = 0
         state["waiting_since"][counts] = now

@@ -104,6 +104,8 @@ class LedgerRows:
         self.held: Windows = np.zeros((0, columns), np.int64)
         self.held_seq: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self.held_qos: NDArray[np.int8] = np.zeros(0, np.int8)
+        # The number of the one item that this frame put; 0 where that shows only by the windows.
+        self.carried: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self.tails: NDArray[np.object_] = np.zeros(0, object)
         self.recent: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self.mark: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -121,6 +123,7 @@ class LedgerRows:
         self.held = _longer(self.held, size * self.ring)
         self.held_seq = _longer(self.held_seq, size * self.ring)
         self.held_qos = _longer(self.held_qos, size * self.ring)
+        self.carried = _longer(self.carried, size * self.ring)
         self.tails = _longer(self.tails, size * self.ring)
         self.recent = _longer(self.recent, size * self.recent_length)
         self.mark = _longer(self.mark, size)
@@ -134,7 +137,7 @@ class LedgerRows:
         self._devices[row] = np.zeros((), _DEVICE)
         ring = slice(row * self.ring, (row + 1) * self.ring)
         self.held[ring] = 0
-        self.held_seq[ring] = self.held_qos[ring] = 0
+        self.held_seq[ring] = self.held_qos[ring] = self.carried[ring] = 0
         self.tails[ring] = None
         self.recent[row * self.recent_length : (row + 1) * self.recent_length] = 0
 

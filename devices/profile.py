@@ -25,7 +25,7 @@ EVERYTHING = ("#",)
 
 # Of the stored bytes; a new one for every change, with `unpack` reading the older ones too.
 _FORM = 3
-_FIELDS = {1: 14, 2: 18, 3: 20}  # after the form
+_FIELDS = {1: (14,), 2: (17, 18), 3: (20,)}  # how many may stand after the form
 _SHARED = 1 << 14  # distinct values kept for sharing; where there are more, sharing saves little
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -168,7 +168,7 @@ class Profile:
         """
         try:
             form, *values = msgpack.unpackb(data, use_list=False)
-            if form in _FIELDS and len(values) == _FIELDS[form]:
+            if len(values) in _FIELDS.get(form, ()):
                 follow, attrs, operator_attrs, k, budget, max_qos, agent, *others = values
                 others[3] = _unpack_rights(others[3], form)
                 shared = shared_follow(follow), shared_attrs(attrs), shared_attrs(operator_attrs)

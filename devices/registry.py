@@ -104,16 +104,30 @@ class Registry:
         schema: frozenset[str] | None = None,
         prefix: str = "",
     ) -> None:
+        self._open_mode = open_mode
+        self._prefix = prefix
+        self._profiles: dict[str, Profile] = {}
+        self.permit(default_follow=default_follow, permitted=permitted, schema=schema)
+
+    def permit(
+        self,
+        *,
+        default_follow: tuple[str, ...],
+        permitted: tuple[str, ...],
+        schema: frozenset[str] | None,
+    ) -> None:
+        """Hold what devices ask for against other settings from now on; what they have they keep.
+
+        Raises:
+            ValueError: A filter is not valid or not within the protocol's bounds.
+        """
         _check_filters(default_follow)
         for topic_filter in permitted:
             if not valid_filter(topic_filter):
                 raise ValueError(f"not a topic filter: {topic_filter!r}")
-        self._open_mode = open_mode
         self._default_follow = shared_follow(default_follow)
         self._permitted = permitted
         self._schema = None if schema is None else schema | RESERVED_ATTRS
-        self._prefix = prefix
-        self._profiles: dict[str, Profile] = {}
 
     def __len__(self) -> int:
         return len(self._profiles)

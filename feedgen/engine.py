@@ -25,11 +25,12 @@ from feedgen.ranking.value import TICKS_PER_SECOND, Settings
 from feedgen.rebuild import rebuild
 from feedgen.refresh import Refresh
 from feedgen.shelf import PENDING
+from feedgen.standing import Trial, standing, trial
 from feedgen.state import SHELVES, Change, State
 from feedgen.windows import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from feedgen.ranking.decisions import Admissions
     from feedgen.ranking.diversity import Repeat
     from feedgen.ranking.scoring import Scoring
+    from feedgen.standing import Part
     from feedgen.windows import Ids, Rows
 
 __all__ = ["SHELVES", "Change", "Engine", "Seat", "Settings", "Sizes", "shelf_of"]
@@ -108,6 +110,10 @@ class Engine:
             knows of; None leaves windows in the order of their keys.
         record_decisions: whether admissions are noted for `take_decisions`. Without `scoring`
             there are none to be noted.
+
+    Attributes:
+        diverse: whether repetition tires now; it costs time that an overloaded server lacks. Who sets
+            it anew asks for `slots` of all rows, as it changes none.
     """
 
     def __init__(
@@ -121,6 +127,7 @@ class Engine:
         record_decisions: bool = False,
     ) -> None:
         self.seed = seed
+        self.diverse = True
         self._landmark = int(landmark)
         self._notes = DecisionNotes(_MOST_NOTES) if record_decisions and scoring else None
         settings = settings or Settings()
@@ -367,11 +374,7 @@ class Engine:
         before = self._offers.get(n)
         stale, left = self._retire(n)
         term = self._term(record)
-        base = (
-            (record.published_ms - 1000 * self._landmark) * TICKS_PER_SECOND // 1000
-            + state.baseline.by_priority[item.priority]
-            + term
-        )
+        base = self._untermed(record) + term
         joined = None if item.collapse is None else self._contest(item.collapse)
         number = 0 if joined is None else joined.number
         index = state.columns.add(record, slot, base, term, number, self._groups(record))
@@ -480,6 +483,12 @@ class Engine:
         counts = self._feedback.get(record.n)
         return 0 if counts is None else self._state.baseline.popularity(*counts)
 
+    def _untermed(self, record: Record) -> int:
+        """Return the ticks of an item's key without its term and what a filter adds."""
+        published = record.published_ms - 1000 * self._landmark
+        offset = self._state.baseline.by_priority[record.item.priority]
+        return published * TICKS_PER_SECOND // 1000 + offset
+
     def _groups(self, record: Record) -> tuple[int, ...]:
         if self._scoring is None:
             return ()
@@ -530,6 +539,11 @@ class Engine:
             or bool(self._moved)
             or self._refresh.going_on
         )
+
+    @property
+    def urgent(self) -> bool:
+        """Whether work on an urgent item is left."""
+        return self._queue.first(URGENT) is not None
 
     def _work_off(self, lowest: int, budget: int) -> int:
         """Work on jobs of rank `lowest` or higher; return what is left of the budget."""
@@ -670,6 +684,29 @@ class Engine:
         numbers: list[int] = self._state.columns.number[self._visible(seat)].tolist()
         return numbers
 
+    def standing(self, n: int) -> Iterator[Part]:
+        """Yield where a live item stands with those who follow its channel; see `standing`."""
+        return standing(self._state, n, self._live.get, self._shown)
+
+    def trial(self, record: Record, now: float) -> Iterator[Part]:
+        """Yield where an item would stand if it were published at `now`; nothing is changed.
+
+        Args:
+            record: as it would be accepted; its number is 0, or that of the item which it would update.
+            now: Unix seconds.
+        """
+        contest = self._contests.get(record.item.collapse or "")
+        term = 0 if self._scoring is not None else self._term(record)
+        number = 0 if contest is None else contest.number
+        tried = Trial(record, self._untermed(record) + term, number)
+        return trial(self._state, tried, now)
+
+    def offering(self, n: int) -> bool:
+        """Whether an item is still on its way to windows, by itself or for its collapse key."""
+        index = self._live.get(n)
+        contest = 0 if index is None else int(self._state.columns.contest[index])
+        return n in self._offers or (contest > 0 and self._state.contests[contest].job is not None)
+
     def placements(self, seat: Seat) -> list[Placement]:
         """Return how the items that a device shows came to their places, best first."""
         return placements(self._state, seat.shelf, seat.row, self._visible(seat))
@@ -688,7 +725,7 @@ class Engine:
         a window holds: what is repeated too often gives its place to one of the reserve.
         """
         windows = self._state.shelves[shelf].windows
-        if self._repeats is None:
+        if self._repeats is None or not self.diverse:
             return windows.ids[rows, : SHELVES[shelf]]
         ids = windows.ids[rows]
         columns = self._state.columns

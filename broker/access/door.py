@@ -93,16 +93,15 @@ class Door:
         passwords_exist: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        auth = config.auth
         self._registry = registry
         self._key = key
         self._counters = counters
         self._on_promoted = on_promoted
         self._clock = clock
         self._opened = config.open_mode
-        self._rights = RightsOfAll(config)
-        self._tokens = None if config.token.key is None else TokenVerifier(config.token)
-        self._limits = LoginLimits(failures=auth.login_failures, refill=auth.login_refill)
+        self._limited_by: tuple[int, float] | None = None
+        self.adopt(config, token_verifier(config))
+        auth = config.auth
         self._passwords = PasswordChecker(workers=auth.password_workers, queue=auth.password_queue)
         self._passwords_exist = passwords_exist
         self._look_at = float("-inf")
@@ -126,6 +125,15 @@ class Door:
                 return self._by_secret(attempt, claim.name)
             case Proof.NONE:
                 return self._unproven(attempt, claim.name)
+
+    def adopt(self, config: Config, tokens: TokenVerifier | None) -> None:
+        """Go by other rights of all, tokens and limits from now on; who is in already stays in."""
+        self._rights = RightsOfAll(config)
+        self._tokens = tokens
+        limited_by = (config.auth.login_failures, config.auth.login_refill)
+        if limited_by != self._limited_by:  # else nobody is forgiven
+            self._limited_by = limited_by
+            self._limits = LoginLimits(failures=limited_by[0], refill=limited_by[1])
 
     def close(self) -> None:
         """Let go of the threads. Whoever waits for a password is refused."""
@@ -269,6 +277,15 @@ class Door:
             self._look_at = self._clock() + _LOOK_AGAIN
             self._passwords_exist = any(each.password is not None for each in self._registry)
         return self._passwords_exist
+
+
+def token_verifier(config: Config) -> TokenVerifier | None:
+    """What checks tokens by these settings; None without any.
+
+    Raises:
+        TokenKeyError: The key of the tokens cannot be used.
+    """
+    return None if config.token.key is None else TokenVerifier(config.token)
 
 
 _WRONG = Refused(BAD_CREDENTIALS, "bad_credentials")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from broker.admin import arguments, ranking
+from broker.admin import arguments, items, ranking
 from broker.admin.devices import Devices
 from broker.admin.fleet import Fleet
 from broker.admin.users import Users
@@ -65,4 +65,5 @@ def handlers(server: Server, key: bytes) -> Mapping[str, Handler]:
         "status": status,
         "windows": windows,
         **ranking.commands(server),
+        **items.commands(server),
     }

@@ -1,7 +1,7 @@
 """`fleetfeed gateway`: the feed beside a broker that exists already."""
 
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from broker.commands.shell import Code, Failure
 
 if TYPE_CHECKING:
     from broker.config import Config
+    from broker.config_layers import Resolved
     from broker.gateway.address import BrokerAddress
 
 
@@ -70,24 +71,16 @@ def gateway(
     seen by other users of this machine; --password-file and FLEETFEED_PASSWORD
     cannot. One line is printed when it is ready.
     """
-    address = _address(broker, password_file, ca)
+    address = address_of(broker, password_file, ca)
     flags = {"store.url": store, "data": data, "open": open_, "log_level": log_level}
     found = shell.resolved(config, flags)
     if found.config is None:
         shell.fail_invalid(found.problems)
-    import logging  # noqa: PLC0415 - not for --help
-
-    logging.basicConfig(
-        level=found.config.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for warning in found.warnings:
-        logging.getLogger(__name__).warning("%s", warning)
-    raise typer.Exit(_run(found.config, address))
+    shell.begin_log(found)
+    raise typer.Exit(_run(found.config, address, lambda: shell.resolved(config, flags)))
 
 
-def _address(url: str, password_file: Path | None, ca: Path | None) -> "BrokerAddress":
+def address_of(url: str, password_file: Path | None, ca: Path | None) -> "BrokerAddress":
     """Put the address together; no sentence of a failure repeats the URL, which may hold a password."""
     from broker.gateway.address import BadAddress, parse_address  # noqa: PLC0415 - not for --help
 
@@ -104,14 +97,14 @@ def _address(url: str, password_file: Path | None, ca: Path | None) -> "BrokerAd
         raise Failure(f"{error} (--broker)", Code.INVALID) from error
 
 
-def _run(config: "Config", address: "BrokerAddress") -> int:
+def _run(config: "Config", address: "BrokerAddress", read: "Callable[[], Resolved]") -> int:
     from broker.control import ControlError  # noqa: PLC0415 - everything hangs on it
     from broker.gateway.app import run  # noqa: PLC0415 - likewise
     from broker.gateway.link import UplinkRefused  # noqa: PLC0415 - likewise
     from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
 
     try:
-        return run(config, address)
+        return run(config, address, read)
     except (ControlError, StoreError, UplinkRefused) as error:
         raise Failure(str(error)) from error
     except OSError as error:

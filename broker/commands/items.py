@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker.commands import shell
+from broker.commands import receipts, shell
+from broker.commands.asking import ask
 from broker.commands.shell import Code, Failure
 
 if TYPE_CHECKING:
@@ -84,6 +85,18 @@ def publish(
     password: shell.Password = None,
     prefix: shell.Prefix = "",
     timeout: Timeout = 30.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Send nothing: ask the server of --data who would get it, and at which place.",
+        ),
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, max=1_000, help="Devices that a dry run names.")
+    ] = 5,
+    data: shell.DataDir = None,
+    config: shell.ConfigFile = None,
     as_json: shell.AsJson = False,
 ) -> None:
     """Publish one item and wait until the server has stored it."""
@@ -109,6 +122,11 @@ def publish(
     packet, item = _encode(
         channel, {key: value for key, value in sent.items() if value is not None}
     )
+    if dry_run:
+        told = {"channel": channel, "packet": packet, "publisher": username, "samples": samples}
+        found = ask(data, config, "item.trial", **told)
+        shell.print_json(found) if as_json else receipts.print_trial(found)
+        return
     at = server(
         *(host, port), username=username, password=password, tls=tls, ca=ca, cert=cert, key=key
     )

@@ -2,7 +2,7 @@
 
 import errno
 import os
-import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ from broker.commands.shell import Failure
 
 if TYPE_CHECKING:
     from broker.config import Config
+    from broker.config_layers import Resolved
 
 
 def serve(
@@ -52,33 +53,24 @@ def serve(
     It prints one line when it is ready, and logs to stderr.
     Flags win over the environment (FLEETFEED_…), that over the file.
     Use check-config to see what a server would use, and from where.
+    On SIGHUP it looks at the configuration and its certificates again.
     """
-    found = shell.resolved(
-        config,
-        {"bind": bind, "data": data, "store.url": store, "open": open_, "log_level": log_level},
-    )
+    flags = {"bind": bind, "data": data, "store.url": store, "open": open_, "log_level": log_level}
+    found = shell.resolved(config, flags)
     if found.config is None:
         shell.fail_invalid(found.problems)
-    import logging  # noqa: PLC0415 - not for --help
-
-    logging.basicConfig(
-        level=found.config.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for warning in found.warnings:
-        logging.getLogger(__name__).warning("%s", warning)
-    raise typer.Exit(_run(found.config))
+    shell.begin_log(found)
+    raise typer.Exit(_run(found.config, lambda: shell.resolved(config, flags)))
 
 
-def _run(config: "Config") -> int:
+def _run(config: "Config", read: "Callable[[], Resolved]") -> int:
     from broker.app import run  # noqa: PLC0415 - everything hangs on it
     from broker.config_layers import InvalidConfig  # noqa: PLC0415 - likewise
     from broker.control import ControlError  # noqa: PLC0415 - likewise
     from feedgen.store.base import StoreError  # noqa: PLC0415 - likewise
 
     try:
-        return run(config)
+        return run(config, read)
     except InvalidConfig as error:
         shell.fail_invalid(error.problems)
     except (ControlError, StoreError) as error:

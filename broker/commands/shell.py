@@ -97,6 +97,18 @@ def configuration(file: Path | None, **flags: Any) -> "Config":
     return found.config
 
 
+def begin_log(found: "Resolved") -> None:
+    """Log as the configuration says, from its own warnings on; `found` has one."""
+    import logging  # noqa: PLC0415 - only processes that serve
+
+    from broker.run import logs  # noqa: PLC0415 - likewise
+
+    assert found.config is not None
+    logs.configure(found.config)
+    for warning in found.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+
+
 def fail_invalid(problems: tuple[str, ...]) -> NoReturn:
     """End the command over an invalid configuration, on one line for each problem."""
     more = f" (and {len(problems) - 1} more; see fleetfeed check-config)" if problems[1:] else ""

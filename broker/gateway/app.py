@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from typing import TYPE_CHECKING
 
 from broker.config import is_loopback
 from broker.gateway.gateway import Gateway
+from broker.run.reload import LogTarget, Reloader
+from broker.run.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker.config import Config
+    from broker.config_layers import Resolved
     from broker.gateway.address import BrokerAddress
 
 _GC_THRESHOLD = 20_000
 
 
-def run(config: Config, address: BrokerAddress) -> int:
+def run(config: Config, address: BrokerAddress, read: Callable[[], Resolved]) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        config: The settings.
+        address: Where the broker is.
+        read: Looks at the settings again, on SIGHUP; only those of the log can change.
 
     Raises:
         StoreError: The store cannot be used, or what was pending could not be written.
         UplinkRefused: The broker refuses.
         OSError: The file of authorities cannot be read.
     """
+    reloader = Reloader(config, read, LogTarget())
     if config.open is None:
         config = config.model_copy(update={"open": is_loopback(address.host)})
     with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-        return runner.run(_serve(config, address))
+        return runner.run(_serve(config, address, reloader))
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -42,7 +52,7 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-async def _serve(config: Config, address: BrokerAddress) -> int:
+async def _serve(config: Config, address: BrokerAddress, reloader: Reloader) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,10 +70,13 @@ async def _serve(config: Config, address: BrokerAddress) -> int:
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
     registration = "open" if config.open_mode else "closed"
+    supervisor = Supervisor(os.environ, gateway.store, reloader)
+    supervisor.ready()
     print(  # noqa: T201 (the one line that tells a supervisor that the gateway is ready)
         f"fleetfeed: gateway at {address} (data {config.data}, {registration} registration)",
         flush=True,
     )
     await stopping
+    supervisor.stopping()
     await gateway.stop()
     return 0

@@ -13,6 +13,8 @@ from broker.admin import handlers
 from broker.cluster.stores import shared_store
 from broker.control import SOCKET_NAME, ControlServer
 from broker.counters import Counters
+from broker.figures import tree
+from broker.figures.reading import Figures
 from broker.gateway.gateway_service import GatewayService
 from broker.gateway.ingest import Election, Ingest, Taking
 from broker.gateway.metrics import Metrics
@@ -54,6 +56,7 @@ class Gateway:
 
     Attributes:
         node: This gateway among those that share its store; None if it is alone.
+        figures: What operators see.
         frames: The uplink that carries frames.
         ingest: Those that bring items and what devices say.
     """
@@ -106,6 +109,7 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
+        self.figures.start()
         self._on_timer()
         logger.info(
             "%d items, %d devices read; the last run ended %s",
@@ -148,6 +152,7 @@ class Gateway:
             ranking=ranking,
             **({} if node is None else node.parts()),
         )
+        self.figures = Figures(self.service)
         own = "" if node is None else f"-{node.name}"
         self.metrics = Metrics(
             config.feed.prefix, config.gateway.instance or config.gateway.client_id + own
@@ -205,6 +210,7 @@ class Gateway:
             StoreError: What was pending could not be written.
         """
         self._stopping = True  # what still comes stays the broker's
+        self.figures.stop()
         if self._timer is not None:
             self._timer.cancel()
         if self._restoring is not None:
@@ -221,7 +227,7 @@ class Gateway:
             await self.service.stop()
         finally:
             await asyncio.sleep(0)  # the PUBACKs of what was stored last
-            self._publish_metrics({"up": 0})
+            self._publish_metrics([("up", "0")])
             await asyncio.gather(self.ingest.stop(), self.frames.stop())
 
     async def _let_others_ingest(self) -> None:
@@ -298,25 +304,21 @@ class Gateway:
         interval = self.config.gateway.sys_interval
         if interval and now >= self._next_metrics:
             self._next_metrics = now + interval
-            self._publish_metrics(self.numbers())
+            self._publish_metrics(self.leaves())
 
-    def numbers(self) -> dict[str, object]:
-        """What operators are told of the gateway: leaves below `feed/sys/<instance>/`."""
-        status, window = self.service.status(), self.frames.window
-        counts: dict[str, dict[str, int]] = status["counters"]
-        return {
-            **counts,
-            "up": 1,
-            "items": {"live": status["items"], **counts["items"]},
-            "devices": {"connected": status["connections"], **status["devices"]},
-            "store": status["store"],
-            "engine": status["engine"],
-            "uplink": {"unacknowledged": window.unacknowledged, "bytes": window.waiting},
-        }
+    def leaves(self) -> list[tuple[str, str]]:
+        """What operators are told of the gateway: paths below `feed/sys/<instance>/`, and texts."""
+        window = self.frames.window
+        return [
+            ("up", "1"),
+            *tree.leaves(self.figures.read()),
+            ("uplink/unacknowledged", str(window.unacknowledged)),
+            ("uplink/bytes", str(window.waiting)),
+        ]
 
-    def _publish_metrics(self, values: dict[str, object]) -> None:
+    def _publish_metrics(self, leaves: list[tuple[str, str]]) -> None:
         if self.config.gateway.sys_interval and self.frames.up:
-            self.frames.publish(self.metrics.packets(values), None)
+            self.frames.publish(self.metrics.packets(leaves), None)
 
 
 class _Frames:

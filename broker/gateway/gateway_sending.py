@@ -7,6 +7,7 @@ computed when there is room.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ class GatewaySending(Sending):
 
     # ---- Out
 
-    def push(self, shelf_index: int, rows: Rows) -> None:
+    def push(self, shelf_index: int, rows: Rows, *, new: bool = True) -> None:
         """Sends these rows what brings them towards their feeds, as far as the connection has room."""
         shelf, uplink = self._shelves[shelf_index], self._uplink
         ledger = shelf.ledger
@@ -58,9 +59,13 @@ class GatewaySending(Sending):
                     uplink.starve()
                 return
             some, rows = rows[:count], rows[count:]
-            target = self._engine.slots(shelf_index, some)
-            for batch in ledger.push(some, target, self.forms, self._loop.time()):
-                self._write(shelf, batch)
+            self._deliver(shelf_index, some, new=new)
+
+    def _time(self, shelf_index: int, batch: Batch) -> None:
+        # What devices confirm is the position that a frame leads to.
+        ledger, rows = self._shelves[shelf_index].ledger, batch.rows
+        alone = ledger.inflight[rows] == 1
+        self.times.wrote(shelf_index, rows, ledger.seq[rows], alone, monotonic())
 
     def catch_up(self) -> None:
         """There is room again: whoever is behind and may be sent something gets it."""
@@ -104,14 +109,14 @@ class GatewaySending(Sending):
         for index, (rows, epochs, seqs) in enumerate(found):
             if rows:
                 self._frames["acked"] += len(rows)
+                found_rows, found_seqs = np.array(rows, np.int32), np.array(seqs, np.int64)
+                self.times.acknowledged(index, found_rows, found_seqs, monotonic(), all_before=True)
                 due = _ledger(self._shelves[index]).confirm(
-                    np.array(rows, np.int32),
-                    np.array(epochs, np.int64),
-                    np.array(seqs, np.int64),
-                    self._loop.time(),
+                    found_rows, np.array(epochs, np.int64), found_seqs, self._loop.time()
                 )
+                self.receipts.acknowledged(self._shelves[index].ledger.take_arrivals())
                 if len(due):
-                    self.push(index, due)
+                    self.push_on(index, due)
 
 
 def _ledger(shelf: Shelf) -> OutsideLedger:

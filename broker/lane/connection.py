@@ -14,7 +14,13 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from broker.access.door import IDENTIFIER_REJECTED, NOT_AUTHORIZED, Attempt, Refused
+from broker.access.door import (
+    IDENTIFIER_REJECTED,
+    NOT_AUTHORIZED,
+    UNAVAILABLE,
+    Attempt,
+    Refused,
+)
 from broker.access.identity import Identity
 from broker.access.rules import Topic
 from broker.access.tls import certificate_name
@@ -54,11 +60,15 @@ if TYPE_CHECKING:
 
     from broker.lane.listener import Lane
     from broker.lane.session import Session
+    from broker.overload.senders import Source
 
 logger = logging.getLogger(__name__)
 
 MAX_OWED = 4096
 """Acknowledgements owed to one client before its connection is read no further."""
+
+_OWED_SIZE = 4
+"""Bytes of PUBACK and of PUBREC, which is what is owed."""
 
 MAX_RECEIVED = 4096
 """QoS 2 packet ids that one client may leave unreleased; one that has more is broken and closed."""
@@ -94,16 +104,21 @@ class Feed(Protocol):
         done: Callable[[], None],
         publisher: str,
         qos: int,
+        source: Source | None = None,
     ) -> bool:
         """Takes an item of an authenticated user, "" if of none.
 
-        `done` is called when it is durable, or refused.
+        `done` is called when it is durable, or refused. `source` is who has sent it, None if nobody is
+        to be slowed down for it.
 
         Returns: False if it cannot be taken now; nothing has changed, and `done` is not called.
         """
 
     def up(self, payload: bytes, connection: Connection, done: Callable[[], None]) -> None:
         """Takes an up message of a device; `done` is called when it has been carried out."""
+
+    def reads(self, source: Source) -> bool:
+        """Whether a publisher should be read on, for all that it has sent."""
 
     @property
     def congested(self) -> bool:
@@ -142,6 +157,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_attempt",
         "_halted",
         "_intake",
         "_owed",
@@ -184,6 +200,7 @@ class Connection(asyncio.Protocol):
         self.seen = lane.tick
         self.silent_limit = lane.connect_timeout
         self._asked = False  # CONNECT has come
+        self._attempt: Attempt | None = None  # what it said, while it waits for its turn
         self._intake = Intake(lane.max_packet)
         self._working = False  # the rest of what was read has its turn later
         self._halted = False  # the transport was told to read no further for that
@@ -217,11 +234,14 @@ class Connection(asyncio.Protocol):
             and self._intake.idle
         ):
             # A PUBACK of a frame, what devices send most: to be worked off together with all others.
+            lane = self.lane
             if not queue:
-                self.lane.feed.schedule_acks()
+                lane.feed.schedule_acks()
             queue.append(self.row_key | data[2] << 8 | data[3])
-            self.seen = self.lane.tick
+            lane.traffic.pubacks += 1
+            self.seen = lane.tick
             return
+        self.lane.traffic.bytes_received += len(data)
         self._intake.feed(data)
         if not self._working:
             if len(data) >= _MUCH:
@@ -274,7 +294,7 @@ class Connection(asyncio.Protocol):
 
     def _on_malformed(self, broken: MalformedPacket) -> None:
         if broken.reason is PacketError.BAD_PROTOCOL_LEVEL and self.connect is None:
-            self.transport.write(encode(Connack(False, 1)))
+            self.write(encode(Connack(False, 1)))
         self.lane.log_malformed(self, broken)
         self.close(f"malformed_{broken.reason.value}")
 
@@ -285,11 +305,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slower than it is written to."""
         self.writing_paused = True
+        self.lane.stuck(self, stuck=True)
         self.lane.feed.writable(self, writable=False)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.writing_paused = False
+        self.lane.stuck(self, stuck=False)
         self._unread = 0
         self.lane.feed.writable(self, writable=True)
         if self.session is not None:
@@ -319,7 +341,7 @@ class Connection(asyncio.Protocol):
             self.lane.counters.closed[reason] += 1
         due = self._take_due()
         if due:
-            self.transport.write(due)
+            self.write(due, len(due) // _OWED_SIZE)
         self.lane.ending(self)
         self.transport.close()
         self.seen, self.silent_limit = self.lane.tick, _LINGER
@@ -374,9 +396,14 @@ class Connection(asyncio.Protocol):
 
     # ---- Answers
 
-    def _answer(self, packet: bytes) -> None:
+    def write(self, data: bytes, packets: int = 1) -> None:
+        """Writes packets that are no new frames, and counts them."""
+        self.lane.traffic.sent(data, packets)
+        self.transport.write(data)
+
+    def _answer(self, packet: bytes, packets: int = 1) -> None:
         """Writes what the client has asked for; one that asks on and reads no answers is closed."""
-        self.transport.write(packet)
+        self.write(packet, packets)
         if self.writing_paused:
             self._unread += len(packet) + _ANSWER_OVERHEAD
             if self._unread > self.lane.write_buffer:
@@ -401,7 +428,7 @@ class Connection(asyncio.Protocol):
             return
         due = self._take_due()
         if due:
-            self._answer(due)
+            self._answer(due, len(due) // _OWED_SIZE)
             if not self._reading:
                 self.lane.resume(self)
 
@@ -415,6 +442,7 @@ class Connection(asyncio.Protocol):
     # ---- CONNECT
 
     def _dispatch(self, packet: Packet) -> None:
+        self.lane.traffic.packets_received += 1
         if self.connect is not None:
             self._HANDLERS[type(packet)](self, packet)
         elif isinstance(packet, Connect):
@@ -424,7 +452,7 @@ class Connection(asyncio.Protocol):
             self.close("no_connect")  # [MQTT-3.1.0-1]
 
     def _on_connect(self, packet: Connect) -> None:
-        """Asks the door who this is. It answers at once, or has a password to check first."""
+        """Finds out who this is, when it is the client's turn."""
         assigned = not packet.client_id
         if assigned:
             if not packet.clean_session:
@@ -437,7 +465,33 @@ class Connection(asyncio.Protocol):
             address=self.peer[0],
             certificate=certificate_name(self._tls) if self._tls is not None else None,
         )
-        verdict = self.lane.door.admit(attempt)
+        admitted = self.lane.admits(self)
+        if admitted:
+            self._ask_door(attempt)
+        elif admitted is None:
+            self.turn_away()
+        else:
+            # What the client sends meanwhile waits.
+            self._halt()
+            self._attempt, self.silent_limit = attempt, float("inf")
+
+    def let_in(self) -> None:
+        """The client has waited until there was time for it."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None or self.closed_for is not None:
+            return
+        self.seen, self.silent_limit = self.lane.tick, self.lane.connect_timeout
+        self._ask_door(attempt)
+        self._work_off()
+
+    def turn_away(self) -> None:
+        """There was no time for the client, and there will be none soon."""
+        if self.closed_for is None:
+            self._refuse(Refused(UNAVAILABLE, "overloaded"))
+
+    def _ask_door(self, attempt: Attempt) -> None:
+        """Asks the door. It answers at once, or has a password to check first."""
+        packet, verdict = attempt.connect, self.lane.door.admit(attempt)
         if isinstance(verdict, asyncio.Future):
             # What the client sends meanwhile waits.
             self._halt()
@@ -473,7 +527,7 @@ class Connection(asyncio.Protocol):
         self.lane.accepted(self)
 
     def _refuse(self, refused: Refused) -> None:
-        self.transport.write(encode(Connack(False, refused.code)))
+        self.write(encode(Connack(False, refused.code)))
         self.lane.counters.dropped[f"connect_refused_{refused.reason}"] += 1
         self.close("refused")
 
@@ -484,6 +538,7 @@ class Connection(asyncio.Protocol):
 
     def _on_publish(self, packet: Publish) -> None:
         assert self.identity is not None
+        self.lane.traffic.publish_received(packet.topic, packet.payload, packet.qos)
         kind = self.lane.rules.publish(self.identity, packet.topic)
         done = self._acknowledge_publish(packet, stored=kind in {Topic.ITEM, Topic.UP})
         if done is None:
@@ -492,6 +547,7 @@ class Connection(asyncio.Protocol):
             self._count_retain(packet)
             channel = packet.topic[len(self.lane.rules.items) :]
             publisher = self.identity.user
+            source = (publisher, "" if publisher else self.identity.client_id)
             taken = self.lane.feed.item(
                 channel,
                 packet.payload,
@@ -499,12 +555,16 @@ class Connection(asyncio.Protocol):
                 done=done,
                 publisher=publisher,
                 qos=packet.qos,
+                source=source,
             )
             if not taken:
                 # Not acknowledged, so the client sends it again after its next CONNECT.
                 self.close("store_away")
-            elif self.lane.feed.congested:
+                return
+            if self.lane.feed.congested:
                 self.lane.pause(self)
+            if not self.lane.feed.reads(source):
+                self.lane.stop_reading(self, source)
         elif kind is Topic.UP:
             self._count_retain(packet)
             self.lane.feed.up(packet.payload, self, done)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MAX_FILTER_COST = 524_288
 """Bytes of memory that the filters of one session may take, by `_cost`."""
 
+_MAX_TOLD, _MAX_TOLD_BYTES = 1_000, 1_048_576
+"""Topics of the server's own; there are some hundred."""
+
 _LOOKS = 256
 """Retained messages that one step of an answer looks at."""
 
@@ -43,19 +46,28 @@ class Exchange:
         counters: What was dropped is counted here.
 
     Attributes:
-        outward: Called with every message that a client of the lane published, and whether to retain
-            it: the way to the clients of other listeners.
+        outward: Called with every message that a client of the lane or the server itself published, and
+            whether to retain it: the way to the clients of other listeners.
+        subscriptions: How many there are.
     """
 
     def __init__(self, settings: TopicSettings, counters: Counters) -> None:
-        self._settings = settings
+        self.adopt(settings)
         self._counters = counters
         self._filters: FilterTrie[dict[Session, int]] = FilterTrie(lambda _: {})
         self._retained = Retained(
             max_messages=settings.max_retained, max_bytes=settings.max_retained_bytes
         )
+        # What the server tells of itself is kept apart: no client's messages can be taken for it, and
+        # it takes none of their room.
+        self._told = Retained(max_messages=_MAX_TOLD, max_bytes=_MAX_TOLD_BYTES)
         self._answering: dict[Session, None] = {}
+        self.subscriptions = 0
         self.outward: Callable[[Message, bool], None] | None = None
+
+    def adopt(self, settings: TopicSettings) -> None:
+        """Goes by other bounds of one client from now on; who has an outbox keeps it as it is."""
+        self._settings = settings
 
     # ---- Messages
 
@@ -70,6 +82,35 @@ class Exchange:
         self._counters.topics["published"] += 1
         if retain and not self._retained.put(message):
             self._counters.dropped["retained_full"] += 1
+        self._bring(message)
+
+    def announce(self, message: Message) -> None:
+        """The server tells something of itself, on a topic below `$SYS`; who subscribes later hears it, too."""
+        self._told.put(message)
+        self._bring(message)
+        if self.outward is not None:
+            self.outward(message, True)
+
+    def is_told(self, topic: str) -> bool:
+        """Whether the server itself tells of this topic, so that nobody else may."""
+        return self._told.get(topic) is not None
+
+    @property
+    def told(self) -> list[Message]:
+        """What the server told last, on each topic."""
+        return self._told.messages
+
+    @property
+    def retained_messages(self) -> int:
+        """Retained messages, with those of the server."""
+        return len(self._retained) + len(self._told)
+
+    @property
+    def retained_bytes(self) -> int:
+        """What they take."""
+        return self._retained.bytes + self._told.bytes
+
+    def _bring(self, message: Message) -> None:
         plain: bytes | None = None
         for session, most in self._granted(message.topic).items():
             qos = min(most, message.qos)
@@ -81,7 +122,7 @@ class Exchange:
             if plain is None:
                 plain = message.packet(0)
             assert session.connection is not None
-            session.connection.transport.write(plain)
+            session.connection.write(plain)
             self._counters.topics["delivered"] += 1
 
     def _granted(self, topic: str) -> dict[Session, int]:
@@ -113,7 +154,7 @@ class Exchange:
             if packet is None:
                 break
             self._counters.topics["delivered"] += 1
-            connection.transport.write(packet)
+            connection.write(packet)
         if session.answers and outbox.room > 0:
             self._answer_soon(session)
 
@@ -125,7 +166,9 @@ class Exchange:
         The first of it at once, the rest later: filters with the QoS that was granted to each.
         """
         for topic_filter, qos in granted.items():
-            session.answers[topic_filter] = self._retained.answer(topic_filter, qos)
+            # No wildcard at the front stands for `$SYS` [MQTT-4.7.2-1].
+            retained = self._told if topic_filter.startswith("$SYS/") else self._retained
+            session.answers[topic_filter] = retained.answer(topic_filter, qos)
         self._answer_on(session)
 
     def _answer_soon(self, session: Session) -> None:
@@ -177,6 +220,7 @@ class Exchange:
                 max_messages=self._settings.max_queued,
                 max_bytes=self._settings.max_queued_bytes,
             )
+        self.subscriptions += topic_filter not in session.filters
         session.filters[topic_filter] = qos
         self._filters.add(topic_filter)[session] = qos  # [MQTT-3.8.4-3]
         return qos
@@ -185,6 +229,7 @@ class Exchange:
         """Ends a subscription; what was sent or waits already stays (MQTT 3.1.1, 3.10.4)."""
         if session.filters.pop(topic_filter, None) is None:
             return
+        self.subscriptions -= 1
         session.answers.pop(topic_filter, None)
         sessions = self._filters.get(topic_filter)
         assert sessions is not None
@@ -198,7 +243,7 @@ class Exchange:
             return
         for packet in session.outbox.again():
             self._counters.topics["resent"] += 1
-            session.connection.transport.write(packet)
+            session.connection.write(packet)
         self.pump(session)
 
     def disconnected(self, session: Session) -> None:

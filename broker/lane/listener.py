@@ -15,11 +15,12 @@ from broker.access.rules import Topic
 from broker.lane.connection import Connection
 from broker.lane.outbox import Message
 from broker.lane.session import Session
+from broker.lane.traffic import Traffic
 from devices.packets import Connack, MalformedPacket, encode, pubrel
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from broker.access.door import Attempt, Verdict
     from broker.access.identity import Identity
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from broker.counters import Counters
     from broker.lane.connection import Feed
     from broker.lane.exchange import Exchange
+    from broker.overload.pace import Pace
+    from broker.overload.senders import Source
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,9 @@ _ACCEPT_PAUSE = 0.5
 _LATE = 5 * _TICK
 """Seconds that one tick counts at the most. While the loop stands still nobody is heard, and nobody was
 silent."""
+_LET_IN = 0.01
+"""Seconds between two handfuls of clients that are let in while others wait."""
+_LOOKED_AT = 256
 _FORGOTTEN = 400
 """Sessions that are ended in one tick."""
 _STOP_TIME = 2.0
@@ -86,6 +92,7 @@ class Lane:
         exchange: All topics that are not the feed's.
         counters: What happened.
         limits: What clients may take.
+        pace: How fast clients are let in; None = at once.
     """
 
     def __init__(
@@ -98,32 +105,50 @@ class Lane:
         exchange: Exchange,
         counters: Counters,
         limits: LimitSettings,
+        pace: Pace[Connection] | None = None,
     ) -> None:
         self.door = door
         self.rules = rules
         self.feed = feed
         self.exchange = exchange
         self.counters = counters
-        self.max_packet = limits.max_packet
-        self.connect_timeout = limits.connect_timeout
-        self.write_buffer = limits.write_buffer
+        self.traffic = Traffic()
+        self.limit(limits)
         self.tick = 0.0  # seconds that the loop has run
         self._ticked_at = 0.0
         self.sessions: dict[tuple[str, str], Session] = {}
         self._host = host
-        self._limits = limits
         self._buckets: list[set[Connection]] = [set() for _ in range(_BUCKETS)]
         self._open = 0
         self._opening = 0  # accepted, and shaking hands
         self._beat = 0
         self._listeners: dict[socket.socket, ssl.SSLContext | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._pace = pace
+        self._letting_in: asyncio.TimerHandle | None = None
         self._paused: set[Connection] = set()
+        # Connections whose publishers have sent too much, as far as they came upon it.
+        self._stopped: dict[Connection, Source] = {}
+        # Those whose transports hold what their sockets do not take.
+        self._stuck: set[Connection] = set()
         self._away: dict[tuple[str, str], Session] = {}  # by the time when they ended
         self._by_name: dict[str, set[Session]] = {}
         self._paying: list[Connection] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
+
+    def limit(self, limits: LimitSettings) -> None:
+        """Holds clients to these limits from now on, but for what they were told or given already."""
+        self._limits = limits
+        self.max_packet = limits.max_packet
+        self.connect_timeout = limits.connect_timeout
+        self.write_buffer = limits.write_buffer
+
+    def encrypt_by(self, context: ssl.SSLContext) -> None:
+        """Takes another certificate for the encrypted ports; connections that are there keep theirs."""
+        for listener, tls in self._listeners.items():
+            if tls is not None:
+                self._listeners[listener] = context
 
     # ---- The ports
 
@@ -212,8 +237,9 @@ class Lane:
     async def stop(self) -> None:
         """Closes the port and every connection."""
         self.close_ports()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._letting_in):
+            if timer is not None:
+                timer.cancel()
         for bucket in self._buckets:
             for connection in list(bucket):
                 connection.close("server_stopped", keep_will=False)
@@ -284,9 +310,10 @@ class Lane:
         session.connection = connection
         connection.session = session
         self.counters.connections["connected"] += 1
-        connection.transport.write(encode(Connack(present, 0)))
+        self.traffic.entered(device=identity.device is not None)
+        connection.write(encode(Connack(present, 0)))
         for packet_id in session.releasing:
-            connection.transport.write(pubrel(packet_id))  # [MQTT-4.4.0-1]
+            connection.write(pubrel(packet_id))  # [MQTT-4.4.0-1]
         self._host.connected(connection)
         self.exchange.resume(session)
 
@@ -307,9 +334,10 @@ class Lane:
 
     def ending(self, connection: Connection) -> None:
         """A connection has begun to end: the client may connect anew from now on."""
-        session = connection.session
+        session, identity = connection.session, connection.identity
         self._host.disconnected(connection)
-        if session is not None and session.connection is connection:
+        if session is not None and session.connection is connection and identity is not None:
+            self.traffic.left(device=identity.device is not None)
             session.connection = None
             session.ended_at = self.tick
             if session.clean:
@@ -328,6 +356,8 @@ class Lane:
             bucket.discard(connection)
             self._open -= 1
         self._paused.discard(connection)
+        self._stuck.discard(connection)
+        self._stopped.pop(connection, None)
 
     def _publish_will(self, connection: Connection) -> None:
         """Publishes what a client that went without DISCONNECT left behind [MQTT-3.1.2-8]."""
@@ -416,16 +446,63 @@ class Lane:
         connection.pause_reading()
 
     def resume(self, connection: Connection) -> None:
-        """Reads again from a connection, unless the store is the one that is behind."""
-        if connection not in self._paused:
+        """Reads again from a connection, unless the store is behind or its publisher has sent too much."""
+        if connection not in self._paused and connection not in self._stopped:
             connection.resume_reading()
+
+    def stop_reading(self, connection: Connection, source: Source) -> None:
+        """Reads no further from a publisher that has sent too much, until `read_again`."""
+        self._stopped[connection] = source
+        connection.pause_reading()
+
+    def read_again(self, sources: Iterable[Source]) -> None:
+        """These publishers may send again."""
+        wanted = frozenset(sources)
+        for connection in [c for c, source in self._stopped.items() if source in wanted]:
+            del self._stopped[connection]
+            self.resume(connection)
+
+    def stuck(self, connection: Connection, *, stuck: bool) -> None:
+        """A client has begun not to read what it is sent, or has caught up."""
+        (self._stuck.add if stuck else self._stuck.discard)(connection)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Bytes that clients do not read; where very many do not, by those that one can look at."""
+        looked_at = list(islice(self._stuck, _LOOKED_AT))
+        found = sum(connection.transport.get_write_buffer_size() for connection in looked_at)
+        return found * len(self._stuck) // len(looked_at) if looked_at else 0
+
+    # ---- Who comes in when
+
+    def admits(self, connection: Connection) -> bool | None:
+        """Whether a client that says CONNECT is let in now; False = later, None = not at all."""
+        now = self._loop.time()
+        if self._pace is None or self._pace.admit(now):
+            return True
+        if not self._pace.wait(connection, now):
+            return None
+        if self._letting_in is None:
+            self._letting_in = self._loop.call_later(_LET_IN, self._let_in)
+        return False
+
+    def _let_in(self) -> None:
+        assert self._pace is not None
+        admitted, late = self._pace.due(self._loop.time())
+        for connection in late:
+            connection.turn_away()
+        for connection in admitted:
+            connection.let_in()
+        self._letting_in = None
+        if self._pace.waiting:
+            self._letting_in = self._loop.call_later(_LET_IN, self._let_in)
 
     def resume_paused(self) -> None:
         """The store has caught up."""
         if self._paused:
             paused, self._paused = self._paused, set()
             for connection in paused:
-                connection.resume_reading()
+                self.resume(connection)
 
     @staticmethod
     def new_client_id() -> str:
@@ -434,7 +511,14 @@ class Lane:
 
     def log_malformed(self, connection: Connection, error: MalformedPacket) -> None:
         """One line for a connection that broke the protocol."""
-        logger.info("closing %s:%d: %s (%s)", *connection.peer, error.reason.value, error.detail)
+        device = None if connection.identity is None else connection.identity.device
+        logger.info(
+            "closing %s:%d: %s (%s)",
+            *connection.peer,
+            error.reason.value,
+            error.detail,
+            extra={"reason": error.reason.value} | ({} if device is None else {"device": device}),
+        )
 
 
 def _nothing() -> None:

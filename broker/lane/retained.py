@@ -53,9 +53,18 @@ class Retained:
     def answer(self, topic_filter: str, qos: int) -> Answer:
         """Begins to answer a subscription to a valid filter, granted at this QoS."""
         if valid_channel(topic_filter):
-            found = self._messages.get(topic_filter)
+            found = self.get(topic_filter)
             return Answer(self, topic_filter, qos, () if found is None else (found,))
         return Answer(self, topic_filter, qos, list(self._messages.values()))
+
+    def get(self, topic: str) -> Message | None:
+        """The last message of a topic."""
+        return self._messages.get(topic)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The last message of every topic."""
+        return list(self._messages.values())
 
     def holds(self, message: Message) -> bool:
         """Whether this is still the last message of its topic."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from devices.profile import BadProfile, Profile
 from feedgen.store.base import StoreError
-from feedgen.store.sqlite_file import APPLICATION_ID, FILE, MIGRATIONS, explain
+from feedgen.store.sqlite_file import FILE, explain
+from feedgen.store.sqlite_migrations import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path

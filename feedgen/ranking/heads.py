@@ -9,6 +9,7 @@ openings, so their heads leave out the crosses of the device itself.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -114,6 +115,12 @@ class Served:
     def of(cls, learners: Learners, settings: RankingSettings) -> Self:
         """Return what was learned by now."""
         return cls([Tables.of(model) for model in learners.models], settings)
+
+    def certain(self) -> Self:
+        """Return the same heads, which sample nothing."""
+        plain = copy(self)
+        plain._explore = np.float32(0)  # noqa: SLF001 (a copy of ours)
+        return plain
 
     @property
     def sampled(self) -> bool:

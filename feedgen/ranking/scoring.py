@@ -101,6 +101,21 @@ class Scoring(Protocol):
         would be all there is.
         """
 
+    def trial(self, record: Record, shelf: int, rows: Rows, now: float) -> NDArray[np.float32]:
+        """Return what an item would get in some rows, term and personal part together, as of now.
+
+        Nothing is explored, and no trace of the item is left: it may never be published.
+
+        Args:
+            record: an item that was not accepted.
+            shelf: index of the shelf.
+            rows: any, not empty.
+            now: Unix seconds.
+
+        Returns:
+            float32 [rows], ticks.
+        """
+
     def tokens(self, shelf: int, rows: Rows) -> NDArray[np.uint64]:
         """Return who is in some rows, as `tokens.device_token` of each."""
 

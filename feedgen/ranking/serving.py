@@ -105,6 +105,7 @@ class Serving:
         self._seed = np.array([token("seed", str(settings.seed))], np.uint64)
         self._terms: dict[int, tuple[int, int]] = {}  # version of the content, and ticks
         self._terms_hour = 0
+        self._explores = True
         self._corrections: dict[tuple[int, int], int] = {}  # as of the last turn
         self._parts: dict[tuple[int, int], tuple[Parts, ...]] = {}  # by item and version
         self._parts_of_state = (0, 0)
@@ -119,9 +120,16 @@ class Serving:
     def served(self) -> Served | None:
         """The heads that serve; None where none do."""
         rung = self.ladder.serving
-        if rung is Rung.LIVE:
-            return self.live
-        return self.snapshot if rung is Rung.SNAPSHOT else None
+        served = self.live if rung is Rung.LIVE else None
+        if rung is Rung.SNAPSHOT:
+            served = self.snapshot
+        return served if served is None or self._explores else served.certain()
+
+    def explore(self, *, allowed: bool) -> None:
+        """Sample by uncertainty, as the settings say, or for now do without."""
+        if allowed is not self._explores:
+            self._explores = allowed
+            self._parts.clear()
 
     # ---- Who is in which row
 
@@ -352,6 +360,22 @@ class Serving:
             return Scores(mean)
         sd = np.where(held_out, np.float32(0), valued.sd) if back else valued.sd
         return Scores(mean, sd, draws(paired(mixed(device ^ self._seed), numbers)))
+
+    def trial(self, record: Record, shelf: int, rows: Rows, now: float) -> NDArray[np.float32]:
+        """Return the ticks that an item would get in some rows; see `Scoring`."""
+        # All that is remembered on the way stands aside: a cache that knows an item is a trace of it.
+        kept = self.items, self._terms, self._parts, self._corrections
+        then = self._now, self._terms_hour, self._parts_of_state
+        self.items, self._terms, self._parts, self._corrections = KnownItems(), {}, {}, {}
+        try:
+            self._now = max(now, self._now)
+            term = self.term(record)
+            scores = self.table([record], [term], shelf, rows, now)
+        finally:
+            self.items, self._terms, self._parts, self._corrections = kept
+            self._now, self._terms_hour, self._parts_of_state = then
+        ticks = np.full(len(rows), term, np.float32)
+        return ticks if scores is None else ticks + scores.mean[:, 0]
 
     def _held_back(
         self, terms: NDArray[np.int64], shelf: int, rows: Rows, *, one: bool = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import sqlite3
 from typing import TYPE_CHECKING
 
 from feedgen.items import BadRecord, unpack_record
 from feedgen.store.base import Loaded, StoreError
+from feedgen.store.sqlite_migrations import migrate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,22 +18,6 @@ if TYPE_CHECKING:
 
 FILE = "fleetfeed.db"
 LOCK = "fleetfeed.lock"
-
-# "fltf": tells our file from any other SQLite database (and `file` could name it).
-APPLICATION_ID = 0x666C7466
-
-# Entry i leads from schema version i to i + 1. Never edit one that was released: append.
-MIGRATIONS = (
-    """
-    CREATE TABLE items (n INTEGER PRIMARY KEY, record BLOB NOT NULL);
-    CREATE TABLE devices (device TEXT PRIMARY KEY, profile BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE dismissed (
-        n INTEGER NOT NULL, device TEXT NOT NULL, PRIMARY KEY (n, device)
-    ) WITHOUT ROWID;
-    CREATE INDEX dismissed_by_device ON dismissed (device);
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-    """,
-)
 
 # Seconds to wait for another program's write lock before an attempt counts as failed.
 BUSY_TIMEOUT = 0.25
@@ -82,13 +66,13 @@ def load(connection: sqlite3.Connection) -> Loaded:
     """Bring the schema up to date, mark the store unclean, and read everything.
 
     Raises:
-        StoreError: The file is not ours, or made by a newer version, or holds a broken record.
+        StoreError: The file is not ours, or of a newer version, or holds a broken record.
         sqlite3.Error: It is damaged or cannot be written.
     """
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # where fsync alone does not reach the disk (macOS)
     connection.execute("PRAGMA secure_delete = ON")
-    _migrate(connection)
+    migrate(connection, FILE)
     # One transaction: a store that cannot be read stays marked as it was.
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DELETE FROM dismissed WHERE n NOT IN (SELECT n FROM items)")
@@ -132,35 +116,6 @@ def _records(connection: sqlite3.Connection) -> list[Record]:
         raise StoreError(
             f"{FILE} holds an item that cannot be read ({error}): restore a backup."
         ) from error
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    version, application = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("user_version", "application_id")
-    )
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and application != APPLICATION_ID:
-        raise StoreError(f"{FILE} is a database of another program. Choose another data directory.")
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{FILE} was written by a newer version (schema {version}, this one knows"
-            f" {len(MIGRATIONS)}). Install that version again, or choose another data directory."
-        )
-    connection.execute("PRAGMA journal_mode = WAL")
-    if version < len(MIGRATIONS):
-        connection.execute("BEGIN IMMEDIATE")
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";"):
-                connection.execute(statement)
-        if version == 0:
-            connection.execute(
-                "INSERT INTO meta VALUES ('next_n', 1), ('clean', 1), ('key', ?)",
-                (secrets.token_bytes(32),),
-            )
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
 
 
 def explain(error: Exception, directory: Path) -> str:

@@ -115,7 +115,7 @@ async def test_a_will_of_mosquitto_becomes_an_item(tools: Tools, server: ServerP
     await device.shows(b"gone")
 
 
-def test_sys_topics_are_amqtts_on_the_same_port(tools: Tools) -> None:
+def test_sys_topics_are_on_the_same_port(tools: Tools) -> None:
     with tools.listen("-t", "$SYS/#", "-C", "4") as listener:
         topics = {line(listener)[0] for _ in range(4)}
     assert all(topic.startswith("$SYS/broker/") for topic in topics)

@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,8 +93,9 @@ async def test_a_stock_amqtt_serves_feeds_and_everything_else_on_one_port(stock:
     await device.shows("from a stock broker")
     listener = await stock.connect("listener")
     await listener.subscribe(("$SYS/broker/version", 0), ("home", 1))
-    packet = await listener.read()
-    assert "amqtt" in str(packet).lower()
+    told = await listener.expect(Publish)
+    assert told.retain
+    assert told.payload.startswith(b"fleetfeed version ")
     assert "Traceback" not in stock.log.read_text()
 
 
@@ -140,12 +142,20 @@ class Beside:
 
 @pytest.fixture
 async def beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Beside]:
-    listeners = {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}
-    settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0"}
+    settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0", "topics.sys_interval": 0}
     plugins = {
         "broker.plugin.FeedPlugin": {"settings": settings},
         "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
     }
+    async with running(plugins, caplog) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running(
+    plugins: Mapping[str, object], caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Beside]:
+    listeners = {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}
     amqtt = Broker({"listeners": listeners, "plugins": plugins})
     with caplog.at_level(logging.CRITICAL, logger="amqtt"):
         await amqtt.start()
@@ -160,6 +170,36 @@ async def beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncItera
             await found.plain.drop_peers()
         finally:
             await amqtt.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:`BrokerSysPlugin`:DeprecationWarning")
+async def test_sys_has_one_voice_and_it_is_not_amqtts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside amqtt's own plugin for `$SYS`, on both sides, in three rounds of each."""
+    settings = {"data": str(tmp_path / "data"), "bind": "127.0.0.1:0", "topics.sys_interval": 1}
+    plugins = {
+        "broker.plugin.FeedPlugin": {"settings": settings},
+        "amqtt.plugins.sys.broker.BrokerSysPlugin": {"sys_interval": 1},
+        "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
+    }
+    async with running(plugins, caplog) as beside:
+        for target in (beside.lane, beside.plain):
+            listener = await target.connect("listener")
+            await listener.subscribe(("$SYS/#", 0))
+            topics: set[str] = set()
+            uptimes: set[bytes] = set()
+            while len(uptimes) < 4:
+                found = await listener.expect(Publish)
+                topics.add(found.topic)
+                if found.topic == "$SYS/broker/uptime":
+                    # amqtt itself repeats what is retained.
+                    assert target is beside.plain or found.payload not in uptimes, "told twice"
+                    uptimes.add(found.payload)
+                if found.topic == "$SYS/broker/version":
+                    assert found.payload.startswith(b"fleetfeed version ")
+            assert "$SYS/broker/retained messages/count" in topics
+            assert "$SYS/broker/cpu/percent" not in topics
 
 
 async def message(peer: Peer, topic: str) -> Publish:

@@ -20,7 +20,7 @@ from broker.access.passwords import check_password, hash_password
 from broker.admin.offline import Offline
 from broker.config_layers import load
 from broker.control import ControlError
-from devices.packets import Connect, Suback, Subscribe, Will
+from devices.packets import Connect, Will
 from devices.profile import Profile
 from tests.broker.support import (
     CLEAN_ENVIRONMENT,
@@ -61,8 +61,7 @@ async def logged_in(served: Served, name: str, password: str) -> Peer:
 
 async def granted(peer: Peer, topic_filter: str) -> bool:
     """Whether the server takes a subscription."""
-    peer.send(Subscribe(peer.new_packet_id(), ((topic_filter, 1),)))
-    return (await peer.expect(Suback)).codes != (0x80,)
+    return await peer.subscribe((topic_filter, 1)) != (0x80,)
 
 
 def body(id_: str, payload: str) -> bytes:

@@ -248,10 +248,25 @@ async def test_the_counts_are_retained_messages(any_broker: OutsideBroker, besid
     operator = await gateway.client("operator")
     await operator.subscribe(("feed/sys/west/#", 0))
     found: dict[str, bytes] = {}
-    while found.get("items/new") != b"1":
+    while found.get("items/received") != b"1":
         publish = await operator.expect(Publish)
         found[publish.topic.removeprefix("feed/sys/west/")] = publish.payload
     assert found["up"] == b"1"
+    assert not any(topic.startswith("load/bytes") for topic in found)  # the broker's own to tell
+
+
+async def test_items_are_timed_until_their_devices_say_that_they_have_them(
+    any_broker: OutsideBroker, beside: Start
+) -> None:
+    gateway = await beside(any_broker)
+    device = await gateway.arrive("d14")
+    await device.frame()
+    await gateway.publish(item("a", "first"))
+    await device.shows("first")
+    times = gateway.gateway.service.sending.times
+    await eventually(lambda: times.to_ack.read().count, lambda count: count == 1)
+    assert times.to_frame.read().count == 1
+    assert 0 < times.to_frame.read().sum <= times.to_ack.read().sum + 0.002  # of milliseconds
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x91\x09", b"no msgpack", b"\x93\x01\x01"])

@@ -416,11 +416,15 @@ async def test_wildcards_never_reach_into_the_feed(served: Served) -> None:
 
 async def test_nobody_publishes_below_a_dollar_sign(served: Served) -> None:
     listener, speaker = await served.connect("listener"), await served.connect("speaker")
-    assert await listener.subscribe(("$SYS/#", 0), ("#", 0)) == (0, 0)
-    await speaker.publish("$SYS/broker/fake", b"x")
+    assert await listener.subscribe(("$SYS/broker/fake", 0), ("#", 0)) == (0, 0)
+    speaker.send(Publish("$SYS/broker/fake", b"x", 1, 1, retain=True))
+    await speaker.expect(Puback)
     await speaker.publish("home", b"later ones still arrive")
     await expect_message(listener, "home", b"later ones still arrive")
     assert served.count("dropped", "publish_not_permitted") == 1
+    late = await served.connect("late")
+    assert await late.subscribe(("$SYS/broker/fake", 0), ("$SYS/fake/#", 0)) == (0, 0)
+    await late.ping()
 
 
 async def test_a_switch_turns_other_topics_off(serve: Serve) -> None:

@@ -1,0 +1,241 @@
+"""A changed configuration: taken in whole or not at all, and said which setting was why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import trustme
+
+from broker.config import Config
+from broker.config_layers import Resolved, resolve
+from broker.run.reload import (
+    OF_A_SERVER,
+    LogTarget,
+    Outcome,
+    Reloader,
+    ServerTarget,
+    differences,
+    reload,
+)
+from devices.frames import Profile
+from devices.packets import Connect
+from tests.broker.support import Served, eventually, item
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture(autouse=True)
+def untouched_root() -> Any:
+    """A reload configures the process's log."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def changed(served: Served, **settings: Any) -> Resolved:
+    """What would be found after these settings changed."""
+    flags = {name.replace("__", "."): value for name, value in settings.items()}
+    now = {
+        "bind": "127.0.0.1:0",
+        "loop": "asyncio",
+        "open": True,
+        "ranking.model": "popularity",
+        **served._settings,
+        "data": str(served.data),
+    }
+    return resolve(None, {}, {**now, **flags})
+
+
+def reloaded(served: Served, **settings: Any) -> Outcome:
+    server = served.server
+    return reload(server.config, changed(served, **settings), ServerTarget(server))
+
+
+def test_every_setting_that_can_change_is_one() -> None:
+    known = {each.name for each in differences(Config(), Config())}
+    assert known == set()
+    everything = resolve(None, {}, {}).values
+    assert everything.keys() >= OF_A_SERVER
+
+
+async def test_a_limit_counts_from_the_next_connection_on(serve: Serve) -> None:
+    served = await serve(limits__max_connections=2)
+    peers = [await served.connect(f"c{n}") for n in range(2)]
+    third = await served.peer()
+    await third.expect_closed()
+    assert reloaded(served, limits__max_connections=3).problems == ()
+    await served.connect("c2")
+    fifth = await served.peer()
+    await fifth.expect_closed()
+    await peers[0].ping()
+
+
+async def test_times_that_devices_have_change(serve: Serve) -> None:
+    served = await serve(feed__stall_after=3_000, feed__stall_close=3_600)
+    device = await served.subscribed("kitchen")
+    await served.publish(item("a", "x", priority=2))
+    await device.frame(ack=False)
+    assert not reloaded(served, feed__stall_after=1, feed__stall_close=2).problems
+    await device.peer.expect_end()
+    await served.counted("closed", "stalled")
+
+
+async def test_what_devices_may_follow_changes(serve: Serve) -> None:
+    served = await serve(feed__permitted=["news/#"])
+    device = await served.subscribed("kitchen")
+    await device.tell(Profile(follow=("private/x",)))
+    await served.counted("dropped", "profile_not_permitted")
+    assert not reloaded(served, feed__permitted=["news/#", "private/#"]).problems
+    await device.tell(Profile(follow=("private/x",)))
+    profile = served.server.registry.get("kitchen")
+    assert profile is not None
+    await eventually(lambda: "private/x" in profile.follow)
+
+
+async def test_rights_of_all_are_those_of_the_next_connection(serve: Serve) -> None:
+    served = await serve(topics__read=["weather/#"])
+    before = await served.connect("a")
+    assert await before.subscribe(("traffic/x", 0)) == (0x80,)
+    assert not reloaded(served, topics__read=["traffic/#"]).problems
+    assert await before.subscribe(("traffic/x", 0)) == (0x80,)
+    after = await served.connect("b")
+    assert await after.subscribe(("traffic/x", 0)) == (0,)
+
+
+async def test_the_key_of_tokens_changes_with_its_file(serve: Serve, tmp_path: Path) -> None:
+    old, new = (
+        "an old key of more than thirty-two bytes",
+        "a newer key of more than thirty-two bytes",
+    )
+    file = tmp_path / "key"
+    file.write_text(old)
+    served = await serve(open=False, token__key=str(file), token__algorithm="HS256")
+    served.server.registry.add("ann")
+
+    async def code(key: str) -> int:
+        token = jwt.encode({"sub": "ann", "exp": 4_000_000_000}, key, "HS256").encode()
+        peer = await served.peer()
+        return (await peer.greet(Connect("", username="ann", password=token))).code
+
+    assert [await code(old), await code(new)] == [0, 4]
+    file.write_text(new)
+    assert not reloaded(served, open=False).problems  # the same settings
+    assert [await code(old), await code(new)] == [4, 0]
+
+
+class Certificates:
+    """A server's certificate in files that can be renewed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = trustme.CA()
+        self.certificate, self.key = directory / "certificate.pem", directory / "key.pem"
+        self.renew()
+
+    def renew(self) -> None:
+        issued = self.authority.issue_cert("localhost", "127.0.0.1")
+        self.certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(self.key))
+
+    def settings(self) -> dict[str, str]:
+        return {"tls__certificate": str(self.certificate), "tls__key": str(self.key)}
+
+    async def served_by(self, address: tuple[str, int]) -> bytes:
+        """What the port shows now."""
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        _, writer = await asyncio.open_connection(
+            *address, ssl=context, server_hostname="localhost"
+        )
+        found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.transport.abort()
+        return found
+
+
+async def test_a_renewed_certificate_is_shown_to_new_clients_and_old_ones_stay(
+    serve: Serve, tmp_path: Path
+) -> None:
+    files = Certificates(tmp_path)
+    served = await serve(bind="off", tls__bind="127.0.0.1:0", **files.settings())
+    served.tls = ssl.create_default_context()
+    files.authority.configure_trust(served.tls)
+    served.tls.check_hostname = False
+    device = await served.subscribed("kitchen")
+    before = await files.served_by(served.address)
+    files.renew()
+    assert await files.served_by(served.address) == before
+    outcome = reloaded(served)
+    assert (outcome.changes, outcome.problems) == ((), ())
+    assert await files.served_by(served.address) != before
+    await device.peer.ping()
+
+
+async def test_a_certificate_that_cannot_be_used_stops_the_whole_reload(
+    serve: Serve, tmp_path: Path
+) -> None:
+    files = Certificates(tmp_path)
+    served = await serve(bind="off", tls__bind="127.0.0.1:0", **files.settings())
+    before = await files.served_by(served.address)
+    trustme.CA().issue_cert("x.example").private_key_pem.write_to_path(str(files.key))
+    outcome = reloaded(served, limits__max_connections=1)
+    assert "is not the key of tls.certificate" in outcome.problems[0]
+    assert await files.served_by(served.address) == before
+    assert served.server.config.limits.max_connections == 50_000
+    assert served.server.lane._limits.max_connections == 50_000
+
+
+async def test_settings_that_need_a_restart_are_named_and_nothing_changes(serve: Serve) -> None:
+    served = await serve()
+    outcome = reloaded(
+        served,
+        bind="127.0.0.1:1",
+        limits__max_connections=1,
+        feed__max_inflight=2,
+        log_level="error",
+    )
+    assert outcome.problems == (
+        "bind = 127.0.0.1:1 (was 127.0.0.1:0) cannot change without a restart.",
+        "feed.max_inflight = 2 (was 4) cannot change without a restart.",
+    )
+    assert outcome.config is served.server.config
+    assert outcome.config.limits.max_connections == 50_000
+    await served.connect("a")
+    await served.connect("b")
+
+
+async def test_an_invalid_configuration_changes_nothing(serve: Serve) -> None:
+    served = await serve()
+    outcome = reloaded(served, feed__stall_after=100, feed__stall_close=50, limits__max_sessions=1)
+    assert outcome.problems == ("feed: stall_close (50) must be above stall_after (100).",)
+    assert served.server.config.limits.max_sessions == 100_000
+
+
+def test_a_password_in_a_setting_is_in_no_sentence() -> None:
+    url = "redis://user:hush@redis.example:6379"
+    outcome = reload(Config(), resolve(None, {}, {"store.url": url}), LogTarget())
+    (problem,) = outcome.problems
+    assert "redis.example" in problem
+    assert "hush" not in problem
+
+
+def test_each_reload_begins_at_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
+    found = [
+        resolve(None, {}, {"log_level": "debug"}),
+        resolve(None, {}, {"log_level": "debug", "log.burst": 7}),
+        resolve(None, {}, {"log_level": "loud"}),
+    ]
+    reloader = Reloader(Config(), lambda: found.pop(0), LogTarget())
+    with caplog.at_level(logging.INFO):
+        assert [each.name for each in reloader.reload().changes] == ["log_level"]
+        assert [str(each) for each in reloader.reload().changes] == ["log.burst = 7 (was 20)"]
+        assert reloader.reload().problems
+    assert "log_level = 'loud'" in caplog.messages[-1]
+    assert caplog.messages[-1].startswith("the configuration is not reloaded, nothing has changed:")
