@@ -32,6 +32,7 @@ $(READY): pyproject.toml
 		"Name another with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m tests.devices.micropython.get_umqtt
 	@touch $@
 
 demo: $(READY) ## a server, a fleet, real news, and the proof that every feed is right
@@ -61,7 +62,7 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway idle_fleet)); do echo "# $$script"; $(BIN)/python "$$script"; done
 
 pictures: $(READY) ## the figures of docs/ranking.md
 	$(BIN)/python -m benchmarks.pictures $(if $(KUAIRAND),--kuairand $(KUAIRAND))

@@ -15,6 +15,7 @@ import typer
 
 from broker.commands import (
     broker_files,
+    check_device,
     decisions,
     devices,
     evaluate,
@@ -26,6 +27,7 @@ from broker.commands import (
     ranking,
     server,
     settings,
+    simulate,
     status,
     users,
 )
@@ -71,6 +73,9 @@ for _command in (
     gateway.gateway,
     broker_files.broker_files,
     faults.faults,
+    simulate.simulate,
+    simulate.compare,
+    check_device.check_device,
     items.publish,
     items.replay,
     devices.watch,
