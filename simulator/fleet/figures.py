@@ -31,7 +31,9 @@ def _used(device: Device, elapsed: float) -> Usage:
     link = device.link
     if link is None:
         return Usage(devices=1, device_seconds=elapsed)
-    meter, joules = link.meter, link.joules(elapsed)
+    sleep = device.spec.sleep
+    duty = 1.0 if sleep is None else sleep.awake / sleep.period
+    meter, joules = link.meter, link.joules(elapsed, duty)
     return Usage(1, meter.down, meter.up, meter.packets_down, meter.packets_up, joules, elapsed)
 
 

@@ -171,18 +171,26 @@ class Activity:
         copy.rests(at, radio, speed)
         return copy
 
-    def joules(self, radio: Radio, elapsed: float) -> float:
+    def joules(self, radio: Radio, elapsed: float, awake: float = inf) -> float:
         """Energy of `elapsed` seconds, of which all that is not named here was idle.
 
         A connection that was busier than the elapsed time says is charged for what it did.
+
+        Args:
+            radio: Whose it is.
+            elapsed: Seconds.
+            awake: Seconds of them for which a schedule lets the radio be awake. Where its pauses run faster than
+                its connections, these seem to last for hours that it sleeps through in truth.
         """
-        named = self.transmit + self.receive + self.connected + self.asleep
+        busy = self.transmit + self.receive + self.connected
+        rest = max(0.0, elapsed - busy - self.asleep)
+        idle = min(rest, max(0.0, awake - busy))
         return (
             self.transmit * radio.transmit
             + self.receive * radio.receive
             + self.connected * radio.connected
-            + self.asleep * radio.asleep
-            + max(0.0, elapsed - named) * radio.idle
+            + (self.asleep + rest - idle) * radio.asleep
+            + idle * radio.idle
         )
 
     def _busy(self, at: float, seconds: float, radio: Radio) -> None:

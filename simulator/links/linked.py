@@ -61,9 +61,14 @@ class Linked:
         """Whether there is coverage."""
         return self.clock.time() >= self.no_coverage_until
 
-    def joules(self, elapsed: float) -> float:
-        """What the radio has taken, an estimate; `elapsed` are the seconds that the device has lived, in its time."""
-        return self.modem.joules(self.clock.time(), elapsed)
+    def joules(self, elapsed: float, duty: float = 1.0) -> float:
+        """What the radio has taken, an estimate.
+
+        Args:
+            elapsed: Seconds that the device has lived, in its time.
+            duty: Share of these for which its schedule lets it be awake.
+        """
+        return self.modem.joules(self.clock.time(), elapsed, duty)
 
     async def connect(
         self,

@@ -174,18 +174,20 @@ class Modem:
         self._settle(now)
         return self._meter
 
-    def joules(self, now: float, elapsed: float) -> float:
+    def joules(self, now: float, elapsed: float, duty: float = 1.0) -> float:
         """Energy of the radio up to now: an estimate, see `energy`.
 
         Args:
             now: Seconds of the caller's clock.
             elapsed: Seconds that the device has lived, in its own time.
+            duty: Share of these for which its schedule lets it be awake.
         """
         self._settle(now)
         joules, seconds = self._banked
         radio = self._profile.radio
         activity = self._activity.settled(now, radio, self._speed)
-        return joules + activity.joules(radio, elapsed - seconds)
+        lived = elapsed - seconds
+        return joules + activity.joules(radio, lived, inf if duty >= 1 else duty * lived)
 
     def _settle(self, now: float) -> None:
         """Sends the acknowledgements that no data has taken along in time."""

@@ -64,6 +64,16 @@ def test_pauses_of_a_schedule_run_at_its_speed_and_those_of_a_connection_do_not(
     assert activity.settled(15.0, RADIO, 60.0).asleep == 600 - 20 - 10
 
 
+def test_a_connection_that_seems_to_last_beyond_the_schedule_is_slept_through() -> None:
+    activity = Activity()
+    activity.opens(0.0, RADIO, 60.0)
+    settled = activity.settled(100.0, RADIO, 60.0)
+    assert settled.joules(RADIO, 6_000.0, awake=120.0) == pytest.approx(
+        20 * 5 + 100 * 1 + 5_880 * 0.1
+    )
+    assert settled.joules(RADIO, 6_000.0, awake=5.0) == pytest.approx(20 * 5 + 5_980 * 0.1)
+
+
 def test_a_radio_sleeps_until_its_first_connection() -> None:
     activity = Activity(until=100.0)
     assert activity.settled(150.0, RADIO, 2.0).asleep == 100
