@@ -16,6 +16,8 @@ FUZZ ?= --seconds 15
 KUAIRAND ?=
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
+# Processes that run tests: make test JOBS=0 for one, with its output as it comes
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults nodefaults fuzz lint format types bench pictures clean ci
@@ -39,7 +41,7 @@ demo: $(READY) ## a server, a fleet, real news, and the proof that every feed is
 	@$(BIN)/python -m broker demo $(DEMO)
 
 test: $(READY) ## all tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 faults: $(READY) ## kill, cut, delay, fill the disk, step the clock, and prove that every promise holds
 	@$(BIN)/python -m broker faults $(FAULTS)

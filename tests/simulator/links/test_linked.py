@@ -517,8 +517,9 @@ async def test_resets_come_as_often_as_the_profile_says(server: Server, until: U
 
 
 async def test_holes_come_by_themselves_too(server: Server, until: Until) -> None:
+    # Few: whoever connects in a hole tries again after a second, then two, four, eight …
     linked, device = await connected(
-        server, Profile("patchy", hole_per_hour=3_600 * 50, hole_seconds=0.01)
+        server, Profile("patchy", hole_per_hour=3_600 * 5, hole_seconds=0.02)
     )
     await until(lambda: not linked.covered)
     assert not device.ends
