@@ -16,6 +16,8 @@ FUZZ ?= --seconds 15
 KUAIRAND ?=
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
+# Processes that run tests: make test JOBS=0 for one, with its output as it comes
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults nodefaults fuzz lint format types bench pictures clean ci
@@ -32,13 +34,14 @@ $(READY): pyproject.toml
 		"Name another with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m tests.devices.micropython.get_umqtt
 	@touch $@
 
 demo: $(READY) ## a server, a fleet, real news, and the proof that every feed is right
 	@$(BIN)/python -m broker demo $(DEMO)
 
 test: $(READY) ## all tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 faults: $(READY) ## kill, cut, delay, fill the disk, step the clock, and prove that every promise holds
 	@$(BIN)/python -m broker faults $(FAULTS)
@@ -61,7 +64,7 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway idle_fleet)); do echo "# $$script"; $(BIN)/python "$$script"; done
 
 pictures: $(READY) ## the figures of docs/ranking.md
 	$(BIN)/python -m benchmarks.pictures $(if $(KUAIRAND),--kuairand $(KUAIRAND))

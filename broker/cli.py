@@ -16,6 +16,7 @@ import typer
 from broker.commands import (
     backup,
     broker_files,
+    check_device,
     decisions,
     devices,
     doctor,
@@ -29,6 +30,7 @@ from broker.commands import (
     receipts,
     server,
     settings,
+    simulate,
     status,
     users,
 )
@@ -74,6 +76,9 @@ for _command in (
     gateway.gateway,
     broker_files.broker_files,
     faults.faults,
+    simulate.simulate,
+    simulate.compare,
+    check_device.check_device,
     items.publish,
     items.replay,
     devices.watch,

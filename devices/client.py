@@ -110,7 +110,8 @@ class FeedClient:
             `RefusedError` says that the broker refuses this device. Who wants to give up calls `stop`.
         flush_after: seconds for which feedback is collected.
         reconnect_after, reconnect_at_most: seconds before the first new try after a loss, doubling up to
-            the longest; each is shortened at random by up to half. After a refusal it is the longest at
+            the longest; each is shortened at random by up to half, so that with less than 2 a fleet may
+            be back within a second of a server's end. After a refusal it is the longest at
             once, unless the broker says that it is only busy. A connection that lasts as long as the
             longest pause ends the doubling.
     """
@@ -137,7 +138,7 @@ class FeedClient:
         on_change: Callable[[tuple[FeedItem, ...]], None] | None = None,
         on_error: Callable[[Exception], None] | None = None,
         flush_after: float = 1.0,
-        reconnect_after: float = 1.0,
+        reconnect_after: float = 2.0,
         reconnect_at_most: float = 60.0,
     ) -> None:
         self.device = device

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any, cast
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from devices.packets import (
     DISCONNECT,
@@ -24,12 +27,17 @@ from devices.packets import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 KEEP_ALIVE = 60
 """Seconds; a client that has been silent for half of it pings."""
 
+GREETING = 60.0
+"""Seconds that a connection may take up to CONNACK: NB-IoT may take ten for each way."""
+
 _MAX_PACKET = 1 << 20
+_SMALL_BUFFER = 2_048
 
 _REFUSALS = {
     1: "the server does not speak MQTT 3.1.1",
@@ -53,6 +61,19 @@ class Refused(ConnectionError):  # noqa: N818 - said of the connection, as Conne
         return self.code != 3
 
 
+class Route(Protocol):
+    """How connections are made: a link of `simulator.links`, for one."""
+
+    async def connect(
+        self,
+        protocol: asyncio.Protocol,
+        host: str,
+        port: int,
+        ssl: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connects `protocol` as `loop.create_connection` would; raises `OSError` as that does."""
+
+
 class Client(asyncio.Protocol):
     """One MQTT client; `open_connection` again after each connection that was lost.
 
@@ -64,6 +85,7 @@ class Client(asyncio.Protocol):
         "_decoder",
         "_greeting",
         "_packet_id",
+        "_pinged",
         "_transport",
         "_why",
         "heard",
@@ -77,26 +99,51 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._packet_id = 0
         self._why: Exception | None = None
+        self._pinged = 0.0
         self.heard = 0.0
         """When the server was last heard (loop time); kept by whoever calls `keep_alive`."""
         self.spoke = 0.0
         """Whether and when something was sent, likewise."""
 
-    async def open_connection(self, host: str, port: int) -> None:
+    async def open_connection(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        route: Route | None = None,
+    ) -> None:
         """Connects and waits for CONNACK; what goes wrong is told to `lost` too.
+
+        Args:
+            host: Where the server listens.
+            port: Where the server listens.
+            tls: What to encrypt with; None: plain text.
+            route: Who makes the connection; None: straight to the socket.
 
         Raises:
             ConnectionError: The server broke off, or refused (`Refused`).
-            OSError: It cannot be reached.
+            OSError: It cannot be reached, or does not answer within `GREETING` seconds.
         """
         loop = asyncio.get_running_loop()
         greeting = self._greeting = loop.create_future()
         try:
-            await loop.create_connection(lambda: self, host, port)
-        except OSError as error:
-            self.lost(error)
+            async with asyncio.timeout(GREETING):
+                if route is None:
+                    await loop.create_connection(lambda: self, host, port, ssl=tls)
+                else:
+                    await route.connect(self, host, port, tls)
+        except BaseException as error:
+            self._greeting = None  # nobody will ask for it
+            if isinstance(error, OSError):
+                self.lost(error)
             raise
-        await greeting
+        try:
+            async with asyncio.timeout(GREETING):
+                await greeting
+        except TimeoutError:
+            self.abort(TimeoutError(f"{self.client_id}: no CONNACK after {GREETING:.0f} s"))
+            raise
 
     @property
     def client_id(self) -> str:
@@ -109,6 +156,10 @@ class Client(asyncio.Protocol):
         return self._transport is not None
 
     # What subclasses do
+
+    def introduction(self) -> Connect:
+        """The CONNECT of the next connection."""
+        return self._connect
 
     def connected(self) -> None:
         """CONNACK 0 has arrived."""
@@ -123,7 +174,7 @@ class Client(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Writes packets; without a connection they are lost, as on any network."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
             self.spoke = asyncio.get_running_loop().time()
 
@@ -133,13 +184,40 @@ class Client(asyncio.Protocol):
         return self._packet_id
 
     def keep_alive(self, now: float) -> None:
-        """Pings after silence, gives up on a server that does not answer; to be called every few seconds."""
-        if self._transport is None:
+        """Pings after silence, gives up on a server that does not answer; to be called every few seconds.
+
+        With a keep-alive of 0 it does neither (MQTT 3.1.1, 3.1.2.10).
+        """
+        if self._transport is None or now <= self.calm_until():
             return
-        if now - self.heard > 1.5 * KEEP_ALIVE:
+        if now - self.heard > 1.5 * self._connect.keep_alive:
             self.abort(ConnectionError(f"{self.client_id}: the server does not answer"))
-        elif now - min(self.spoke, self.heard) > KEEP_ALIVE / 2:
+        else:
+            self._pinged = now  # once: the answer may be long on its way
             self.send(PINGREQ)
+
+    def calm_until(self) -> float:
+        """Until when `keep_alive` has nothing to do, whatever happens: only silence makes work."""
+        period = self._connect.keep_alive
+        if self._transport is None or not period:
+            return inf
+        ping = max(min(self.spoke, self.heard), self._pinged) + period / 2
+        return min(ping, self.heard + 1.5 * period)
+
+    def stop_reading(self) -> None:
+        """Reads no more, with a receive buffer as small as the system allows, so that the server notices."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        end = self._transport.get_extra_info("socket")
+        if end is not None:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+        self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Reads again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def abort(self, why: Exception) -> None:
         """Ends the connection at once, without DISCONNECT."""
@@ -150,7 +228,7 @@ class Client(asyncio.Protocol):
     def close(self) -> None:
         """Ends the connection as MQTT asks for: DISCONNECT, then close."""
         if self._transport is not None:
-            self._transport.write(DISCONNECT)
+            self.send(DISCONNECT)
             self._transport.close()
 
     # What asyncio calls
@@ -161,19 +239,23 @@ class Client(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._decoder = Decoder(role="client", max_packet=_MAX_PACKET)
         self._why = None
+        self._pinged = 0.0
         self.heard = asyncio.get_running_loop().time()
-        self.send(encode(self._connect))
+        self.send(encode(self.introduction()))
 
     def data_received(self, data: bytes) -> None:
         """Takes packets out of the stream."""
         assert self._decoder is not None
         self.heard = asyncio.get_running_loop().time()
+        fault = None
         try:
             packets = self._decoder.feed(data)
         except MalformedPacket as error:
             packets = error.packets
-            self.abort(ConnectionError(f"{self.client_id}: the server breaks MQTT: {error}"))
+            fault = ConnectionError(f"{self.client_id}: the server breaks MQTT: {error}")
         for packet, raw in packets:
+            if self._transport is None or self._transport.is_closing():
+                return  # one of the packets before made us leave
             if not isinstance(packet, Connack):
                 self.received(packet, len(raw))
             elif packet.code:
@@ -181,6 +263,8 @@ class Client(asyncio.Protocol):
             else:
                 self._greet(None)
                 self.connected()
+        if fault is not None:
+            self.abort(fault)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""

@@ -160,9 +160,9 @@ class Series:
     """One thing over time, for the charts; `at` of all series of a run is the same.
 
     Attributes:
-        name: As in the legend: "connected", "frames/s", "items/s", "bytes down/s", "bytes up/s", "server CPU",
-            "server memory".
-        values: One per time.
+        name: What it is: "connected", "frames/s", "items/s", "bytes down/s", "bytes up/s", "server CPU" (cores busy),
+            "server memory" (bytes); others are drawn below these.
+        values: One per time; NaN where it is not known.
     """
 
     name: str
@@ -192,6 +192,9 @@ class Result:
         checks: The verdict, line by line.
         broken: What contradicts the promises; the run failed if there is any, or a check that is False.
         notes: What a reader must know: what could not be measured or reached, and why.
+        command: The command line that does the same again; "" if there is none.
+        machine: Where it ran, in words: processor, cores, system.
+        complete: Whether it came to its end; a run that was interrupted proves nothing.
     """
 
     scenario: str
@@ -213,6 +216,9 @@ class Result:
     checks: tuple[Check, ...] = ()
     broken: tuple[Broken, ...] = ()
     notes: tuple[str, ...] = ()
+    command: str = ""
+    machine: str = ""
+    complete: bool = True
 
     @property
     def ok(self) -> bool:

@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Self
 
 from devices.frames import Delta, Frame, Move, Put, Remove, Snapshot, encode_frame
+from simulator.results import Distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _STEP = math.log(1.05)
 
 
 class Histogram:
-    """Durations in buckets 5 % wide: any number of them in a few hundred integers."""
+    """Durations in buckets 5 % wide: any number of them in a few hundred integers.
 
-    __slots__ = ("_buckets", "count")
+    Attributes:
+        count: How many there are.
+        total: Their sum, seconds.
+        largest: The longest; 0 without any.
+    """
+
+    __slots__ = ("_buckets", "count", "largest", "total")
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self.count = 0
+        self.total = 0.0
+        self.largest = 0.0
 
     def add(self, seconds: float) -> None:
         """Counts one duration."""
         self._buckets[math.ceil(math.log(max(seconds, 1e-6)) / _STEP)] += 1
         self.count += 1
+        self.total += seconds
+        self.largest = max(self.largest, seconds)
+
+    def merge(self, other: Histogram) -> None:
+        """Counts all durations of another histogram too."""
+        self._buckets.update(other._buckets)
+        self.count += other.count
+        self.total += other.total
+        self.largest = max(self.largest, other.largest)
+
+    def distribution(self) -> Distribution:
+        """The same as a value to be written down."""
+        places = sorted(self._buckets)
+        return Distribution(
+            bounds=tuple(math.exp(place * _STEP) for place in places),
+            counts=tuple(self._buckets[place] for place in places),
+            count=self.count,
+            total=self.total,
+            largest=self.largest,
+        )
 
     def quantile(self, q: float) -> float | None:
         """The duration that a share `q` of all does not exceed, at most 5 % too long; None without any."""
@@ -37,7 +70,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Tally:
-    """Counters of a fleet; the frames are those that a device applied.
+    """Counters of a fleet, or of one class of its devices; the frames are those that a device applied.
 
     Attributes:
         connects: CONNACKs with code 0.
@@ -55,7 +88,22 @@ class Tally:
         oversize: Frames longer than the device's budget: a server's fault.
         foreign: Publishes on a topic that is not the device's: a server's fault.
         feedback: Feedback events sent.
-        latency: From publish to the frame that put the item into a window, over all devices.
+        feedback_lost: Feedback events that found no room to wait for a connection.
+        messages_down: PUBLISH packets received, applied or not.
+        messages_up: PUBLISH packets sent.
+        octets_down: Bytes read from connections, MQTT only: no TLS, TCP or IP.
+        octets_up: Bytes written to connections, likewise.
+        plain_down: Those of them that no link counted as a modem would.
+        plain_up: Likewise.
+        resent: Frames with DUP.
+        sleeps: Times that a device went to sleep.
+        exhausted: Devices whose battery of messages is used up.
+        crashes: Times that an item crashed a device.
+        latency: From publish to the frame that put the item into the window of a device that was there when it was
+            published; over all devices.
+        wake_up: From a connection's start to the first frame of what the device had missed. A device that had missed
+            nothing is not counted.
+        freshness: Age of the newest item in a window, by `Fleet.sample`.
     """
 
     connects: int = 0
@@ -73,9 +121,46 @@ class Tally:
     oversize: int = 0
     foreign: int = 0
     feedback: int = 0
+    feedback_lost: int = 0
+    messages_down: int = 0
+    messages_up: int = 0
+    octets_down: int = 0
+    octets_up: int = 0
+    plain_down: int = 0
+    plain_up: int = 0
+    resent: int = 0
+    sleeps: int = 0
+    exhausted: int = 0
+    crashes: int = 0
     latency: Histogram = field(default_factory=Histogram)
+    wake_up: Histogram = field(default_factory=Histogram)
+    freshness: Histogram = field(default_factory=Histogram)
     _whole: int = 0
     _sampled: int = 0
+
+    @classmethod
+    def of_all(cls, tallies: Iterable[Tally]) -> Self:
+        """The sum of several."""
+        whole = cls()
+        for tally in tallies:
+            for each in fields(cls):
+                value, more = getattr(whole, each.name), getattr(tally, each.name)
+                if isinstance(value, Histogram):
+                    value.merge(more)
+                elif isinstance(value, Counter):
+                    value.update(more)
+                else:
+                    setattr(whole, each.name, value + more)
+        return whole
+
+    def counts(self) -> Mapping[str, int]:
+        """All that are plain counts, by name; of `ignored` each reason."""
+        plain = {
+            each.name: value
+            for each in fields(self)
+            if not each.name.startswith("_") and isinstance(value := getattr(self, each.name), int)
+        }
+        return plain | {f"ignored {word}": number for word, number in self.ignored.items()}
 
     @property
     def frames(self) -> int:

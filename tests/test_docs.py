@@ -37,6 +37,7 @@ from devices.packets import Decoder, Publish
 from devices.replica import Received, Replica
 from feedgen import items
 from feedgen.items import decode_item
+from simulator.scenario.loading import parse as parse_scenario
 from tests.wire_cases import FRAMES, UPS, Valid
 
 ROOT = Path(__file__).parent.parent
@@ -181,9 +182,11 @@ def test_every_default_beside_a_setting_is_its_default(page: Path) -> None:
 
 
 @every_page
-def test_every_toml_block_is_a_valid_configuration(page: Path, tmp_path: Path) -> None:
+def test_every_toml_block_is_a_valid_configuration_or_scenario(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "toml"):
-        tomllib.loads(block.text)
+        if "scenario" in tomllib.loads(block.text):
+            parse_scenario(block.text, page.name)
+            continue
         file = tmp_path / "fleetfeed.toml"
         file.write_text(block.text)
         assert resolve(file, {}, {}).problems == ()

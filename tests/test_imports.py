@@ -83,10 +83,14 @@ LIBRARIES = {
     "broker/commands/": {"msgpack", "paho"},
     "broker/gateway/": {"msgpack"},
     "devices/": {"msgpack", "numpy", "paho"},
+    # Firmware, for another Python: its files lie side by side on the device.
+    "devices/micropython/": {"feedreplica", "feedwire", "fleetfeed", "micropython", "umqtt"},
     "feedgen/": {"msgpack", "numpy"},
     "feedgen/store/": {"hiredis", "redis"},
     "feedgen/evaluate/": {"matplotlib"},
     "simulator/": {"msgpack", "numpy", "rich"},
+    "simulator/report/": {"matplotlib"},
+    "simulator/scenario/": {"pydantic", "pydantic_core"},
 }  # fmt: skip
 
 

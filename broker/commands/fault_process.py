@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from broker.commands.demonstration import READY, START_TIMEOUT, STOP_TIMEOUT
 from broker.commands.shell import Failure
 from broker.control import SOCKET_NAME, ControlClient, ControlError
+from feedgen.store.sqlite_file import FILE
 from simulator.bounds import Memory
 from simulator.faults.server import DeviceState, ServerFault
 
@@ -80,6 +82,11 @@ class ServerProcess:
     def running(self) -> bool:
         """Whether there is a process."""
         return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return None if self._process is None else self._process.pid
 
     # ---- Life
 
@@ -173,40 +180,22 @@ class ServerProcess:
 
     async def windows(self, devices: Sequence[str]) -> Mapping[str, Window | None]:
         """What each device should show."""
-        answer = await self._ask("windows", devices=list(devices))
-        return {
-            device: None if window is None else tuple((n, payload) for n, payload in window)
-            for device, window in answer.items()
-        }
+        return windows_of(await self._ask("windows", devices=list(devices)))
 
     async def states(self, devices: Sequence[str]) -> Mapping[str, DeviceState | None]:
         """What it knows of devices."""
-        return await asyncio.to_thread(self._states, devices)
-
-    def _states(self, devices: Sequence[str]) -> dict[str, DeviceState | None]:
-        return {device: self._state(device) for device in devices}
-
-    def _state(self, device: str) -> DeviceState | None:
-        try:
-            found = self._control.call("device.show", device=device)
-        except ControlError as error:
-            if "there is no device" in str(error):
-                return None
-            raise ServerFault(f"the server does not say what it knows: {error}") from error
-        return DeviceState(
-            k=found["k"],
-            budget=found["budget"],
-            follow=tuple(found["follow"]),
-            attributes=found["attributes"],
-            details={k: v for k, v in found.items() if k != "window"},
-        )
+        return await asyncio.to_thread(device_states, self._control, devices)
 
     async def heard(self) -> int:
         """How much it took as new since its start."""
-        counts = (await self._ask("status"))["counters"]
+        counts = (await self.status())["counters"]
         # Not retractions: one of what is gone for long counts once more, and changes nothing.
         items = sum(counts["items"].get(outcome, 0) for outcome in ("new", "update"))
         return int(items + counts["up"].get("events_counted", 0))
+
+    async def status(self) -> Any:
+        """Everything that it says of itself."""
+        return await self._ask("status")
 
     async def _ask(self, do: str, **args: Any) -> Any:
         try:
@@ -229,3 +218,43 @@ class ServerProcess:
         shutil.copytree(
             self.directory, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SOCKET_NAME)
         )
+
+
+def windows_of(answer: Mapping[str, Any]) -> dict[str, Window | None]:
+    """What `windows` answers, as values to compare."""
+    return {
+        device: None if window is None else tuple((n, payload) for n, payload in window)
+        for device, window in answer.items()
+    }
+
+
+def device_states(control: ControlClient, devices: Sequence[str]) -> dict[str, DeviceState | None]:
+    """What a server knows of devices; blocks, as each is asked for alone.
+
+    Raises:
+        ServerFault: It does not answer.
+    """
+    return {device: _state(control, device) for device in devices}
+
+
+def _state(control: ControlClient, device: str) -> DeviceState | None:
+    try:
+        found = control.call("device.show", device=device)
+    except ControlError as error:
+        if "there is no device" in str(error):
+            return None
+        raise ServerFault(f"the server does not say what it knows: {error}") from error
+    return DeviceState(
+        k=found["k"],
+        budget=found["budget"],
+        follow=tuple(found["follow"]),
+        attributes=found["attributes"],
+        details={k: v for k, v in found.items() if k != "window"},
+    )
+
+
+def stored_bars(data: Path) -> set[tuple[str, int]]:
+    """Device and number of every item that the store of a data directory keeps out of a feed."""
+    uri = f"file:{data / FILE}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as reader:
+        return set(reader.execute("SELECT device, n FROM dismissed"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from rich.console import Console
 
-from broker.commands.fault_process import ServerProcess
+from broker.commands.fault_process import ServerProcess, stored_bars
 from broker.commands.shell import Failure
 from feedgen.store.sqlite_file import FILE
 from simulator.faults.plan import AT_ONE_SERVER, Kind, draw
@@ -149,9 +149,7 @@ class FaultServer(ServerProcess):
 
     async def barred(self) -> AbstractSet[tuple[str, int]]:
         """What is kept out of which feed, as stored."""
-        uri = f"file:{self._data / FILE}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as reader:
-            return set(reader.execute("SELECT device, n FROM dismissed"))
+        return stored_bars(self._data)
 
     async def misplaced(self, windows: Mapping[str, Window | None]) -> list[Finding]:
         """Nobody can tell: how popular an item is, and so its place, is known to the server alone."""

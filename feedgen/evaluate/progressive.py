@@ -25,8 +25,8 @@ Batch: TypeAlias = int | Literal["day"]
 """Events that are predicted together: so many, or those of one UTC day."""
 
 DAY = 86_400.0
-REKEY = 1800 / (6 * 3600)
-"""What an item's term must move, in log value, before the server ranks the item anew: its `rekey` over its `tau`."""
+REKEY = 1 / 12
+"""What an item's term must move, in log value, before the server ranks the item anew: its `rekey`."""
 NEW = 20
 """A device is new until so many of its events were seen."""
 SLEEPY = DAY

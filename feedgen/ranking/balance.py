@@ -293,6 +293,8 @@ class Balance:
 
     def _correct(self) -> None:
         settings, rows = self._settings, self._rows
+        if not rows["merit"].any():
+            return  # nothing was scored: against nothing everybody would be shown too much
         ruled = (rows["group"] != OTHERS) & (rows["impressions"] >= settings.newcomer)
         merit = _shares(rows["merit"])
         due = merit * self._evidence + settings.doubt

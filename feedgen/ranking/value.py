@@ -37,8 +37,8 @@ class Settings:
         prior_shown: how many times shown the prior counts for.
         dismissal: opened counts this much less per dismissal.
         bound: popularity stays within 1/bound to bound.
-        rekey: seconds by which popularity must move the key before the item is ranked anew. Each
-            time costs the item's whole audience; with these bounds 33 times one way at most.
+        rekey: log value by which popularity must move before the item is ranked anew: half an hour of
+            age with the default `tau`. Each time costs the item's whole audience; with these bounds 33 times one way at most.
     """
 
     tau: float = 6 * _HOUR
@@ -49,7 +49,7 @@ class Settings:
     prior_shown: float = 50.0
     dismissal: float = 1.0
     bound: float = 4.0
-    rekey: float = 1800.0
+    rekey: float = 1 / 12
 
 
 class Baseline:
@@ -65,7 +65,7 @@ class Baseline:
             for level in range(settings.levels + 1)
         )
         """Ticks per number of literal levels in the best matching filter."""
-        self.rekey = _ticks(settings.rekey)
+        self.rekey = _ticks(settings.tau * settings.rekey)
         """Ticks of popularity that are worth ranking an item anew."""
 
     def popularity(

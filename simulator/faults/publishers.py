@@ -273,8 +273,12 @@ class FaultyPublisher:
 
     def repeat(self, content: Content) -> None:
         """Sends once more what the server has acknowledged; nothing may change."""
+        self.say_again(Item(content))
+
+    def say_again(self, item: Item) -> None:
+        """Sends once more an item that the server has acknowledged, with all that it had; nothing may change."""
         if self._ready and self._link is not None:
-            packet = self._packet(Item(content), 1)
+            packet = self._packet(item, 1)
             self._echoes.add(packet.packet_id)
             dup = self._rng.random() < 0.5
             self.repeated += 1

@@ -214,3 +214,10 @@ def test_the_gateway_and_the_contender_both_have_every_push_taken() -> None:
     ]
     assert all(row["pushes_per_s"] > 0 for row in report["rows"])
     assert [verdict["bound"] for verdict in report["verdicts"]] == [0.8, 0.8]
+
+
+@pytest.mark.slow
+def test_every_kind_of_link_has_an_idle_fleet() -> None:
+    report = run("idle_fleet.py", "--devices", "40", "--seconds", "1")
+    assert [row["link"] for row in report["rows"]] == ["straight", "none", "ltem-m1"]
+    assert all(row["process_mb"] > 10 for row in report["rows"])

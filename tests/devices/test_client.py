@@ -512,6 +512,12 @@ def test_after_every_lost_connection_the_client_pauses(server: Server, make: Mak
     server.accept().admit()
 
 
+def test_by_default_a_fleet_that_lost_its_server_leaves_it_alone_for_a_second() -> None:
+    first = [FeedClient("kitchen")._pauses.next() for _ in range(200)]
+    assert min(first) >= 1.0
+    assert max(first) - min(first) > 0.5
+
+
 def test_each_connection_draws_another_c(server: Server, make: Make) -> None:
     make().start()
     drawn = set()

@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+import trustme
 
 from devices.frames import FeedItem, Hello, Snapshot, decode_up, encode_frame
-from devices.packets import Connect, Packet, Publish, Subscribe, encode, puback
+from devices.packets import (
+    PINGREQ,
+    Connect,
+    Packet,
+    Puback,
+    Publish,
+    Subscribe,
+    encode,
+    puback,
+)
+from simulator import connection
 from simulator.connection import Client, Publisher, Refused
 from simulator.fleet import DeviceSpec, Fleet
+from tests.simulator.tiny_feed import Session, TinyFeed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.simulator.conftest import Until
-    from tests.simulator.tiny_feed import TinyFeed
 
     Starter = Callable[[bytes | None], Awaitable[int]]
 
@@ -166,3 +178,95 @@ async def test_a_fleet_speaks_to_a_broker_that_we_did_not_write(
         assert fleet.tally.losses == 0
     gateway.close()
     publisher.close()
+
+
+async def test_a_server_that_never_answers_connect_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "GREETING", 0.05)
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts by its backlog, says nothing
+    client = Client(Connect("one", clean_session=True, keep_alive=0))
+    with listener, pytest.raises(TimeoutError):
+        await client.open_connection("127.0.0.1", listener.getsockname()[1])
+    await asyncio.sleep(0)
+    assert not client.open
+
+
+async def test_a_client_without_keep_alive_neither_pings_nor_gives_up(feed: TinyFeed) -> None:
+    client = Client(Connect("one", clean_session=True, keep_alive=0))
+    await client.open_connection("127.0.0.1", feed.port)
+    client.keep_alive(client.heard + 10_000.0)
+    assert (client.open, feed.held("one").pings) == (True, 0)
+    client.close()
+
+
+async def test_a_ping_that_is_long_on_its_way_is_not_repeated(feed: TinyFeed) -> None:
+    sent: list[bytes] = []
+
+    class Lost(Client):
+        def send(self, data: bytes) -> None:
+            sent.append(data)
+            if data != PINGREQ:
+                super().send(data)
+
+    client = Lost(Connect("one", clean_session=True, keep_alive=60))
+    await client.open_connection("127.0.0.1", feed.port)
+    start = client.heard
+    sent.clear()
+    for second in range(31, 60):
+        client.keep_alive(start + second)
+    assert sent == [PINGREQ]
+    client.keep_alive(start + 62)
+    assert len(sent) == 2
+    client.close()
+
+
+async def test_a_connection_may_be_made_by_a_route(feed: TinyFeed) -> None:
+    class Road:
+        taken = 0
+
+        async def connect(
+            self,
+            protocol: asyncio.Protocol,
+            host: str,
+            port: int,
+            ssl: ssl.SSLContext | None = None,
+        ) -> None:
+            assert ssl is None
+            self.taken += 1
+            await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
+
+    road, client = Road(), Client(Connect("one", clean_session=True, keep_alive=0))
+    await client.open_connection("127.0.0.1", feed.port, route=road)
+    assert (road.taken, client.open) == (1, True)
+    client.close()
+
+
+async def test_packets_behind_the_one_that_made_us_leave_are_not_taken(feed: TinyFeed) -> None:
+    taken: list[Packet] = []
+
+    class Leaver(Client):
+        def received(self, packet: Packet, size: int) -> None:
+            del size
+            taken.append(packet)
+            self.abort(ConnectionError("enough"))
+
+    leaver = Leaver(Connect("one", clean_session=True, keep_alive=0))
+    await leaver.open_connection("127.0.0.1", feed.port)
+    leaver.data_received(puback(1) + puback(2))
+    assert taken == [Puback(1)]
+
+
+async def test_a_fleet_may_be_encrypted() -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    authority.configure_trust(ours)
+    feed, loop = TinyFeed(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Session(feed), "127.0.0.1", 0, ssl=theirs)
+    port = server.sockets[0].getsockname()[1]
+    async with Fleet([DeviceSpec("one")], host="127.0.0.1", port=port, tls=ours) as fleet:
+        await fleet.start()
+        assert feed.held("one").subscribed
+    server.close()
+    await server.wait_closed()

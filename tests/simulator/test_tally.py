@@ -64,3 +64,51 @@ def test_a_text_published_twice_tells_nothing() -> None:
     assert arrivals.published("M") is None
     assert arrivals.published("M 1.0") == 5.0
     assert arrivals.published("M 3.0") == 7.0
+
+
+@given(st.lists(st.floats(1e-5, 1e3)), st.lists(st.floats(1e-5, 1e3)), st.floats(0.01, 1))
+def test_merged_histograms_are_those_of_all_durations(
+    some: list[float], others: list[float], q: float
+) -> None:
+    one, other, whole = Histogram(), Histogram(), Histogram()
+    for histogram, durations in ((one, some), (other, others), (whole, some + others)):
+        for duration in durations:
+            histogram.add(duration)
+    one.merge(other)
+    assert (one.count, one.largest) == (whole.count, whole.largest)
+    assert one.total == pytest.approx(whole.total)
+    assert one.quantile(q) == whole.quantile(q)
+
+
+@given(st.lists(st.floats(1e-5, 1e3), min_size=1), st.floats(0.01, 1))
+def test_a_histogram_written_down_says_the_same(durations: list[float], q: float) -> None:
+    histogram = Histogram()
+    for duration in durations:
+        histogram.add(duration)
+    written = histogram.distribution()
+    assert sum(written.counts) == written.count == len(durations)
+    assert written.mean == pytest.approx(sum(durations) / len(durations))
+    quantile = histogram.quantile(q)
+    assert quantile is not None
+    assert written.quantile(q) == min(quantile, max(durations))
+
+
+def test_tallies_add_up_field_by_field() -> None:
+    one, other = Tally(), Tally()
+    one.applied(Snapshot(1, 1, 8, (ITEM,)), 50, 1)
+    other.applied(Delta(1, 2, (Put(0, ITEM),)), 30, 0)
+    other.ignored["gap"] += 2
+    other.latency.add(0.5)
+    whole = Tally.of_all((one, other))
+    assert (whole.snapshots, whole.deltas, whole.bytes, whole.acknowledged) == (1, 1, 80, 1)
+    assert (whole.ignored["gap"], whole.latency.count) == (2, 1)
+    assert (one.deltas, other.snapshots) == (0, 0)
+
+
+def test_counts_have_every_number_and_each_reason() -> None:
+    tally = Tally(connects=3)
+    tally.ignored["stale"] += 1
+    counts = tally.counts()
+    assert (counts["connects"], counts["losses"], counts["ignored stale"]) == (3, 0, 1)
+    assert not any(name.startswith("_") for name in counts)
+    assert "latency" not in counts

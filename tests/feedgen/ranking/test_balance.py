@@ -201,6 +201,14 @@ def test_who_is_shown_less_than_it_merits_rises_and_who_is_shown_more_falls():
     assert rises > 0 > falls
 
 
+def test_as_long_as_nothing_was_scored_nobody_is_shown_too_much():
+    balance = Balance(Settings())
+    for turn in range(20):
+        balance.exposed(np.array([1, 2] * 200))
+        balance.step(60.0 * turn)
+    assert [share.correction for share in balance.report()] == [0, 0, 0]
+
+
 def test_who_publishes_more_merits_more():
     balance = Balance(PLAIN)
     balance.offered(some(1, 1, 1, 2), np.array([0.1, 0.1, 0.1, 0.1]))

@@ -1,0 +1,213 @@
+"""What `fleetfeed simulate` does: a server of its own or one that runs, a run against it, and the reports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from rich.console import Console
+
+from broker.commands.shell import Code, Failure
+from broker.commands.simulate_hosts import OneServer, Running, SeveralNodes
+from broker.config_layers import resolve
+from simulator.report import page, to_json
+from simulator.scenario.classes import TooFew
+from simulator.scenario.loading import ScenarioError, load
+from simulator.scenario.outcome import Options
+from simulator.scenario.run import Run
+from simulator.scenario.screen import screen, summary
+from simulator.sources import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from simulator.faults.server import Address
+    from simulator.results import Result
+    from simulator.scenario.host import Host
+    from simulator.scenario.model import Scenario
+
+_FILES = 256
+"""Open files of the process beside the connections of devices."""
+_FORWARDED = 3
+"""Sockets per device where a balancer stands before several nodes."""
+
+
+def run(
+    name: str,
+    *,
+    devices: int | None,
+    seconds: float | None,
+    seed: int | None,
+    target: Address | None,
+    gateway: bool,
+    data: Path | None,
+    html: Path | None,
+    as_json: Path | None,
+) -> int:
+    """Run a scenario, write its reports, and return the exit code.
+
+    Raises:
+        Failure: The scenario is wrong, or this machine cannot run it.
+    """
+    scenario = _loaded(name)
+    head = scenario.scenario
+    count, seed = devices or head.devices, head.seed if seed is None else seed
+    notes: list[str] = []
+    options = Options(
+        count,
+        seed,
+        seconds,
+        version("fleetfeed"),
+        _command(name, count, seed, seconds),
+        _machine(),
+        notes,
+    )
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="fleetfeed-simulate-") as directory:
+        host = _host(Path(directory), scenario, target, notes, gateway=gateway, data=data)
+        _room_for(count * (_FORWARDED if scenario.server.nodes > 1 else 1))
+        with screen(console) as show:
+            result = _run(_made(scenario, host, options, show))
+    console.print(summary(result))
+    html = html or Path(f"{head.name}.html")
+    as_json = as_json or Path(f"{head.name}.json")
+    _write(html, page(result))
+    _write(as_json, to_json(result))
+    console.print(f"report: {html}, figures: {as_json}", soft_wrap=True)
+    return 0 if result.ok and result.complete else 1
+
+
+def _loaded(name: str) -> Scenario:
+    try:
+        scenario = load(name)
+    except ScenarioError as error:
+        raise Failure("\nfleetfeed: ".join(error.problems), Code.INVALID) from None
+    problems = resolve(None, {}, flat(scenario.server.settings)).problems
+    if problems:
+        raise Failure(f"{name}: [server.settings]: {problems[0]}", Code.INVALID)
+    return scenario
+
+
+def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted name."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{above}{key}.")
+        else:
+            found[above + key] = value
+    return found
+
+
+def _host(
+    directory: Path,
+    scenario: Scenario,
+    target: Address | None,
+    notes: list[str],
+    *,
+    gateway: bool,
+    data: Path | None,
+) -> Host:
+    settings = flat(scenario.server.settings)
+    if target is not None:
+        return Running(target, outside=gateway, data=data)
+    nodes = scenario.server.nodes
+    if nodes > 1 and shutil.which("redis-server") is None:
+        notes.append(
+            f"redis-server is not on the PATH, so one server stood in for {nodes} nodes (Debian: redis-server)."
+        )
+        nodes = 1
+    if nodes > 1:
+        return SeveralNodes(directory / "nodes", nodes, settings)
+    return OneServer(directory / "server", settings)
+
+
+def _made(scenario: Scenario, host: Host, options: Options, show: Any) -> Run:
+    try:
+        return Run(scenario, host, options, show)
+    except (SourceError, TooFew) as error:
+        raise Failure(str(error), Code.INVALID) from None
+
+
+def _run(run: Run) -> Result:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_signal(run))
+
+
+async def _until_signal(run: Run) -> Result:
+    task = asyncio.current_task()
+    assert task is not None
+    with _interrupting(task):
+        return await run.run()
+
+
+@contextmanager
+def _interrupting(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Cancel the task at the first Ctrl-C or SIGTERM; further ones change nothing, as it is ending already."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def interrupt() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            task.cancel()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+
+
+def _room_for(sockets: int) -> None:
+    """Let this process and the server, which inherits it, open as many files as they will need.
+
+    Raises:
+        Failure: The system does not let them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sockets + _FILES
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise Failure(
+            f"{wanted} open files are needed and {hard} are allowed: raise the limit (ulimit -Hn), "
+            "or give fewer --devices"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def _command(name: str, devices: int, seed: int, seconds: float | None) -> str:
+    more = "" if seconds is None else f" --seconds {seconds:g}"
+    return f"fleetfeed simulate {name} --devices {devices} --seed {seed}{more}"
+
+
+def _machine() -> str:
+    """Where it runs, in words."""
+    model = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    )
