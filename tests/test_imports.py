@@ -82,6 +82,7 @@ LIBRARIES = {
     "broker/access/": {"argon2", "jwt"},
     "broker/commands/": {"msgpack", "paho"},
     "broker/gateway/": {"msgpack"},
+    "broker/run/": {"cryptography"},
     "devices/": {"msgpack", "numpy", "paho"},
     # Firmware, for another Python: its files lie side by side on the device.
     "devices/micropython/": {"feedreplica", "feedwire", "fleetfeed", "micropython", "umqtt"},
