@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from feedgen.catalog import Outcome
 from feedgen.store.base import DropItems, PutItem
@@ -130,6 +130,6 @@ class Acceptance:
         """Time changes nothing here."""
 
 
-def failed(future: asyncio.Future[None]) -> bool:
+def failed(future: asyncio.Future[Any]) -> bool:
     """Whether a submission came to nothing, as happens only when the store closes."""
     return future.cancelled() or future.exception() is not None

@@ -203,6 +203,8 @@ class Service:
             config.ranking.decisions_max_bytes,
             wanted=ranking is not None and config.ranking.decisions,
         )
+        self.keep_dismissal: Callable[[str, int], None] = self._keep_dismissal
+        """Stores that a device has dismissed an item; a node sets another."""
         self._step = _STEP if ranking is None else _LEARNED_STEP
         self.popularity: Popularity = (
             engine if count is None else count(engine, counters, self._schedule)
@@ -631,7 +633,17 @@ class Service:
         if self.engine.item(n) is None:
             return  # it is over, and so never returns anyway
         self.roster.dismiss(live, n)
-        self.store.submit((Dismiss(live.profile.device, n),)).add_done_callback(failed)
+        self.keep_dismissal(live.profile.device, n)
+
+    def _keep_dismissal(self, device: str, n: int) -> None:
+        self.store.submit((Dismiss(device, n),)).add_done_callback(failed)
+
+    def dismissed_elsewhere(self, device: str, n: int) -> None:
+        """Another node has stored a dismissal of a device that is here by now, or was."""
+        live = self.roster.get(device)
+        if live is not None and self.engine.item(n) is not None:
+            self.roster.dismiss(live, n)
+            self._schedule()
 
     def _profile(self, live: Live, message: ProfileMessage, done: Callable[[], None]) -> None:
         """What the device follows and what it says of itself."""

@@ -80,6 +80,7 @@ RULES = (
 LIBRARIES = {
     "broker/": {"amqtt", "numpy", "pydantic", "pydantic_core", "pydantic_settings", "rich", "typer", "uvloop"},
     "broker/access/": {"argon2", "jwt"},
+    "broker/cluster/": {"msgpack"},
     "broker/commands/": {"msgpack", "paho"},
     "broker/gateway/": {"msgpack"},
     "broker/run/": {"cryptography"},

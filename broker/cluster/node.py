@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from broker.cluster import commands
 from broker.cluster.arrivals import Arrivals
 from broker.cluster.directory import Directory
+from broker.cluster.dismissals import Dismissals
 from broker.cluster.drain import drain
 from broker.cluster.items import SharedItems
 from broker.cluster.pulse import Pulse
@@ -71,6 +72,7 @@ class Node:
         self._learning: NodeLearning | None = None
         self._residence: Residence | None = None
         self._service: Service | None = None
+        self._dismissals: Dismissals | None = None
         self._early: list[Callable[[], None]] = []
         self._erasing: set[asyncio.Task[None]] = set()
 
@@ -135,6 +137,8 @@ class Node:
     def host(self, service: Service) -> Host:
         """What the lane talks to; what was heard since `join` has its turn now."""
         self._service = service
+        self._dismissals = Dismissals(self.name, self._store, service)
+        service.keep_dismissal = self._dismissals.keep
         self._residence = Residence(self.name, self.directory, service)
         self.directory.resident = self._residence
         early, self._early = self._early, []
@@ -163,7 +167,7 @@ class Node:
 
     def told(self, kind: str, body: bytes, node: str) -> None:  # noqa: ARG002 (whoever it is)
         """What another node tells all: what its devices did with items."""
-        for each in (self._learning, self._counts):
+        for each in (self._learning, self._counts, self._dismissals):
             if each is not None:
                 each.told(kind, body)
 

@@ -228,6 +228,25 @@ async def test_a_node_that_was_cut_off_keeps_its_devices_until_they_come_elsewhe
     await eventually(lambda: not here.holds("kitchen"))
 
 
+async def test_what_was_dismissed_at_a_node_that_was_cut_off_leaves_the_window_elsewhere(
+    faulty: FaultyFleet,
+) -> None:
+    from devices.frames import Event, Feedback, Kind  # noqa: PLC0415
+
+    here, there = await faulty.pair(cluster__handover_wait=0.1)
+    await here.publish(item("a", "one"), item("b", "two"))
+    device = await here.subscribed("kitchen")
+    here.cut_off()
+    dismissed = Event(device.number("two"), Kind.DISMISSED, None, None)
+    await device.tell(Feedback((dismissed,)))
+    again = await there.device("kitchen", Replica())
+    await again.subscribe()
+    await again.snapshot()
+    assert again.shown == ["two", "one"]
+    here.reconnect()
+    await again.shows("one")
+
+
 async def test_a_fenced_node_closes_what_it_no_longer_holds_as_soon_as_it_writes(
     faulty: FaultyFleet,
 ) -> None:
