@@ -17,7 +17,7 @@ KUAIRAND ?=
 # Passed on to pytest: make test TESTS="tests/devices -k snapshot"
 TESTS ?=
 # Processes that run tests: make test JOBS=0 for one, with its output as it comes
-JOBS ?= 3
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults nodefaults fuzz lint format types bench pictures clean ci

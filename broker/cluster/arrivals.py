@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _PATIENCE = 2.0
 """Seconds beyond the wait for a holder that a client waits for the store."""
 
-_ROUNDS = 3
-"""How often a decision is made anew, as a profile was changed while its device was claimed."""
+_ROUNDS = 8
+"""How often a decision is made anew, as a profile was changed while its device was claimed: by an operator, or
+by the device's own last connection, which is let go at another node. Who does not prove anything is refused in the first."""
 
 AWAY = Refused(UNAVAILABLE, "store_away")
 _DRAINING = Refused(UNAVAILABLE, "draining")
@@ -124,15 +125,28 @@ class Arrivals:
                 async with asyncio.timeout(self._patience):
                     await self._directory.claim(verdict.device)
             if self._versions(names) == seen:
-                return partial(self._still, verdict, names, seen)
+                return partial(self._still, attempt, verdict, names, seen)
         return partial(_is, _CHANGING)
 
-    def _still(self, verdict: Identity, names: list[str], seen: list[int]) -> Verdict:
+    def _still(
+        self, attempt: Attempt, verdict: Identity, names: list[str], seen: list[int]
+    ) -> Verdict:
         """The verdict in the step that lets the client in."""
         if self._stood_still():
             return _LATE
-        lost = verdict.device is not None and not self._directory.holds(verdict.device)
-        return _CHANGING if lost or self._versions(names) != seen else verdict
+        if verdict.device is not None and not self._directory.holds(verdict.device):
+            return _CHANGING
+        if self._versions(names) == seen:
+            return verdict
+        again = self._door.admit(attempt)
+        if isinstance(again, Refused):
+            return again
+        # A password that takes long to check, or another device, cannot be decided on in this step.
+        return (
+            _CHANGING
+            if isinstance(again, asyncio.Future) or again.device != verdict.device
+            else again
+        )
 
     def _versions(self, names: list[str]) -> list[int]:
         return [self._directory.version(name) for name in names]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from broker.access.credentials import UNAVAILABLE
 from broker.control import ControlError
 from devices.packets import Connack, Connect
 from tests.broker.support import eventually, follow, item
@@ -24,6 +25,8 @@ async def code(node: NodeServed, name: str, secret: str | None) -> int:
     connack = await peer.greet(Connect(name, True, 60, None if secret is None else name, password))
     assert isinstance(connack, Connack)
     await peer.drop()
+    if connack.code == UNAVAILABLE:
+        print(node.server.counters.as_dict())  # noqa: T201 - why, should a test fail by it
     return connack.code
 
 
