@@ -149,8 +149,9 @@ def write(path: Path, part: str, found: list[Measured]) -> None:
     held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"costs": {}}
     costs = {name: entry for name, entry in held["costs"].items() if entry["part"] != part}
     for each in found:
+        # A difference of two readings is less than none where noise is larger than the cost.
         costs[each.name] = {
-            "value": float(f"{each.value:.{DIGITS}g}"),
+            "value": float(f"{max(each.value, 0):.{DIGITS}g}"),
             "unit": each.unit,
             "how": each.how,
             "part": part,

@@ -1,14 +1,15 @@
 """The server: connections, the one data path from PUBLISH to frame, operations, the command line.
 
-`access` says who may come in and what each may do, `lane` speaks MQTT to them. `service` is the one data path; it leans on `roster` (the
-devices that have a row), `positions` (subscriptions, hellos, epochs), `sending` (frames to sockets, PUBACKs
-back), `acceptance` (items to the store) and `profiles` (what changed, likewise). `cluster` makes a server
-one of several that share a store, `gateway` puts the service beside an outside broker, and `outside` writes
-what such a broker has to know. `plan` says how many machines a fleet takes. `server` puts all of it together, `plugin` loads it into
-amqtt, `amqtt_seam` is the one file that knows amqtt's inside, `control` answers the
-command line of a running server, `config` is the one validated model of all settings, and `cli` is the
-composition root: it alone may import every package, lazily.
+`access` says who may come in and what each may do, `lane` speaks MQTT to them. `service` is the one data
+path; it leans on `roster` (the devices that have a row), `positions` (subscriptions, hellos, epochs),
+`sending` (frames to sockets, PUBACKs back), `acceptance` (items to the store) and `profiles` (what changed,
+likewise). `cluster` makes a server one of several that share a store, `gateway` puts the service beside an
+outside broker, and `outside` writes what such a broker has to know. `plan` says how many machines a fleet
+takes. `server` puts all of it together, `plugin` loads it into amqtt, `amqtt_seam` is the one file that
+knows amqtt's inside, `control` answers the command line of a running server, `config` is the one validated
+model of all settings, and `cli` is the composition root: it alone may import every package, lazily.
 
 May import: `feedgen`, `devices`, numpy, amqtt, uvloop, pydantic, typer and rich; in `access`, argon2 and
-PyJWT; in `gateway` msgpack; in `commands`, which are the command line's, also paho-mqtt, msgpack and `simulator`.
+PyJWT; in `cluster` and `gateway` msgpack; in `commands`, which are the command line's, also paho-mqtt,
+msgpack and `simulator`.
 """

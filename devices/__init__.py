@@ -15,6 +15,8 @@ The Python client: `client`, the only module here that opens connections, with `
 `window_file` (what survives a restart), `refusals` (what a server's no means) and `pauses` (when to try
 again).
 
+Firmware, which nothing here imports: `c99` and `micropython`, each with its README.
+
 May import: the standard library, msgpack, numpy, and paho-mqtt in `client` alone. Imports nothing of
 `broker`, `feedgen` or `simulator`.
 """
