@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,15 @@ class Directory(Writing):
         registry: Where the profiles are, for those who only read or change them.
         node: This node's name.
         wait: Seconds that the present holder of a device has to let go.
+
+    Attributes:
+        moves: Devices `claimed`, how many of them `unclean` as the holder before had not let go, those
+            that were `released`, and those that were `lost` to another node or removed.
     """
 
     def __init__(self, store: SharedStore, registry: Registry, *, node: str, wait: float) -> None:
         super().__init__(store, registry)
+        self.moves: Counter[str] = Counter()
         self._node = node
         self._wait = wait
         self._is_closed = False
@@ -185,6 +191,8 @@ class Directory(Writing):
         if not future.cancelled() and future.exception() is None:
             claim = future.result()
             entry.token = claim.token
+            self.moves["claimed"] += 1
+            self.moves["unclean"] += not claim.clean
             if not entry.is_unsaved and not entry.is_writing:
                 self._take(entry, claim.version, claim.blob)
             profile = self._registry.get(entry.device)
@@ -242,6 +250,7 @@ class Directory(Writing):
     def _after_write(self, entry: Entry) -> None:
         outdated, entry.is_outdated = entry.is_outdated, False
         if entry.is_leaving:
+            self.moves["released"] += 1
             self._forget(entry)
             return
         if outdated:
@@ -319,6 +328,7 @@ class Directory(Writing):
         if entry is None:
             return
         logger.info("%s is held by another node, or removed: its connection here ends", device)
+        self.moves["lost"] += entry.token is not None
         tell(entry.waiting, StoreError(f"{device} is held by another node"))
         entry.waiting, entry.token = [], None
         if not entry.is_leaving:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from broker.figures.load import WINDOWS
+from feedgen.items import ItemError
 
 
 class Kind(StrEnum):
@@ -135,7 +136,7 @@ FIGURES: dict[str, Figure] = {
                 Leaf("load/items/received", "received", per_minute=True),
             ),
         ),
-        Figure("fleetfeed_items_rejected_total", Kind.COUNTER, "Items that were refused.", "reason", (), (Leaf("items/rejected"),)),
+        Figure("fleetfeed_items_rejected_total", Kind.COUNTER, "Items that were refused.", "reason", tuple(each.value for each in ItemError), (Leaf("items/rejected"),)),
         Figure("fleetfeed_items_live", Kind.GAUGE, "Items that are not over.", "", (), (Leaf("items/stored"),)),
         Figure("fleetfeed_items_waiting", Kind.GAUGE, "Items on their way to the store or the engine.", "", (), (Leaf("queue/items"),)),
         # ---- Frames
@@ -195,7 +196,11 @@ FIGURES: dict[str, Figure] = {
             "fleetfeed_errors_total", Kind.COUNTER, "What failed on our side.",
             "kind", ("store", "accept_failed", "ranking_save_failed"), (Leaf("errors/total"),),
         ),
-        Figure("fleetfeed_dropped_total", Kind.COUNTER, "What was not carried out, by reason.", "reason"),
+        Figure(
+            "fleetfeed_dropped_total", Kind.COUNTER, "What was not carried out, by reason.", "reason",
+            # Those that alerts ask for: a counter that begins with its first event has not grown by it.
+            ("connect_refused_bad_credentials", "connect_refused_login_limited", "decisions_disk"),
+        ),
         Figure("fleetfeed_closed_total", Kind.COUNTER, "Connections that the server closed.", "reason"),
         Figure("fleetfeed_up_messages_total", Kind.COUNTER, "Messages of devices.", "kind", ("hello", "feedback", "profile", "bye")),
         Figure("fleetfeed_engine_rows_rebuilt_total", Kind.COUNTER, "Windows that were built anew."),
@@ -219,6 +224,73 @@ FIGURES: dict[str, Figure] = {
             "fleetfeed_feedback_total", Kind.COUNTER, "Events of feedback that were heard for the first time.",
             "", (), (Leaf("ranking/feedback"),),
         ),
+        Figure("fleetfeed_ranking_pinned", Kind.GAUGE, "Whether an operator holds what ranks.", "", (), (Leaf("ranking/pinned"),)),
+        Figure(
+            "fleetfeed_ranking_calibration", Kind.GAUGE,
+            "Outcomes over what was predicted, lately, by kind of device: 1 is right. There once enough is known.",
+            "cohort", ("all",), (Leaf("ranking/calibration", "all"),),
+        ),
+        Figure(
+            "fleetfeed_ranking_normalised_entropy", Kind.GAUGE,
+            "Loss of the predictions over that of always saying the rate, by kind of device: from 1 on they know nothing.",
+            "cohort", ("all",), (Leaf("ranking/normalised_entropy", "all"),),
+        ),
+        Figure(
+            "fleetfeed_ranking_drift", Kind.GAUGE, "How near the alarm of drift is, by kind of device: 1 is alarm.",
+            "cohort", ("all",), (Leaf("ranking/drift", "all"),),
+        ),
+        Figure(
+            "fleetfeed_ranking_alarms", Kind.GAUGE, "Kinds of devices, all together being one, with an alarm of the model.",
+            "alarm", ("worse_than_rate", "miscalibrated", "drift_up", "drift_down"), (Leaf("ranking/alarms"),),
+        ),
+        Figure(
+            "fleetfeed_ranking_features", Kind.GAUGE, "Features that are watched, by how far their values have moved.",
+            "shift", ("unknown", "stable", "moving", "shifted"), (Leaf("ranking/shifted", "shifted"),),
+        ),
+        Figure("fleetfeed_ranking_shift", Kind.GAUGE, "How far the values of a feature have moved: the population stability index.", "feature"),
+        Figure(
+            "fleetfeed_ranking_opening_rate", Kind.GAUGE, "Openings per impression: of devices that are ranked for, and of those held out.",
+            "devices", ("ranked", "held_out"),
+        ),
+        Figure(
+            "fleetfeed_ranking_lift", Kind.GAUGE,
+            "The former over the latter, less 1, and the ends of its interval of 95 %. There once enough is known.",
+            "bound", ("estimate", "low", "high"),
+        ),
+        Figure("fleetfeed_ranking_age_seconds", Kind.GAUGE, "Since the trainer of several servers published what ranks here.", "", (), (
+            Leaf("ranking/age", whole=True),
+        )),
+        Figure("fleetfeed_publisher_exposure", Kind.GAUGE, "Share of what was shown lately; of those publishers with the most merit.", "publisher"),
+        Figure("fleetfeed_publisher_merit", Kind.GAUGE, "Share of the predicted value of what could have been shown.", "publisher"),
+        Figure("fleetfeed_publisher_correction", Kind.GAUGE, "Log value that the publisher's items get on top of their own.", "publisher"),
+        Figure(
+            "fleetfeed_exposure_cost", Kind.GAUGE,
+            "Share of expected openings that these corrections cost. There once it was measured.",
+            "balance", ("publishers", "channels"),
+        ),
+        # ---- Several servers
+        Figure("fleetfeed_cluster_members", Kind.GAUGE, "Servers that are alive and share the store, this one included.", "", (), (
+            Leaf("cluster/members"),
+        )),
+        Figure("fleetfeed_cluster_devices", Kind.GAUGE, "Devices that this server holds.", "", (), (Leaf("cluster/held"),)),
+        Figure(
+            "fleetfeed_cluster_handovers_total", Kind.COUNTER,
+            "Devices that came to this server, how many of them without the server before having let go, that were let go, "
+            "and that were lost to another.",
+            "event", ("claimed", "unclean", "released", "lost"),
+            tuple(Leaf(f"cluster/{each}", each) for each in ("claimed", "unclean", "released", "lost")),
+        ),
+        Figure("fleetfeed_cluster_trainer", Kind.GAUGE, "Whether this server trains the ranking for all.", "", (), (Leaf("cluster/trainer"),)),
+        # ---- Beside another broker
+        Figure(
+            "fleetfeed_uplink_up", Kind.GAUGE, "Whether a connection to the broker stands; those that bring something are there where it is read.",
+            "link", ("frames", "items", "ups"),
+        ),
+        Figure("fleetfeed_uplink_unacknowledged", Kind.GAUGE, "Packets that the broker has not acknowledged.", "", (), (
+            Leaf("uplink/unacknowledged"),
+        )),
+        Figure("fleetfeed_uplink_waiting_bytes", Kind.GAUGE, "Bytes of these packets.", "", (), (Leaf("uplink/bytes"),)),
+        Figure("fleetfeed_uplink_items_paused", Kind.GAUGE, "Whether items are left to the broker for now.", "", (), (Leaf("uplink/items_paused"),)),
         # ---- Overload
         Figure("fleetfeed_overload_level", Kind.GAUGE, "How much is given up: 0 nothing, 5 the most.", "", (), (
             Leaf("overload/level"),
@@ -301,6 +373,7 @@ FIGURES: dict[str, Figure] = {
             _mosquitto("load/connections", "connected", per_minute=True),
         )),
         Figure("fleetfeed_mqtt_sockets", Kind.GAUGE, "Open sockets of clients.", "", (), (_mosquitto("connections/socket/count"),)),
+        Figure("fleetfeed_mqtt_unread_bytes", Kind.GAUGE, "Bytes that clients do not read.", "", (), (_mosquitto("packet/out/bytes"),)),
         Figure("fleetfeed_mqtt_clients", Kind.GAUGE, "Clients: connected, those with a session but no connection, and both.", "state", ("connected", "disconnected", "total"), (
             _mosquitto("clients/connected", "connected"), _mosquitto("clients/disconnected", "disconnected"),
             _mosquitto("clients/total", "total"), _mosquitto("clients/active", "connected"),

@@ -38,6 +38,12 @@ class SysPublisher:
                 self._sent[topic] = text
                 self._exchange.announce(Message(topic, text.encode()))
 
+    def tell_every(self, interval: float) -> None:
+        """Goes on with another interval, and a round at once."""
+        self._interval = interval
+        self.stop()
+        self.start()
+
     def stop(self) -> None:
         """Ends."""
         if self._timer is not None:
