@@ -32,6 +32,7 @@ from broker.commands import (
     settings,
     simulate,
     status,
+    top,
     users,
 )
 from broker.commands.shell import Failure
@@ -83,6 +84,7 @@ for _command in (
     items.replay,
     devices.watch,
     status.status,
+    top.top,
     explain.explain,
     decisions.decisions,
     evaluate.evaluate,

@@ -7,13 +7,13 @@ import json
 import re
 import shlex
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
 import pytest
 import typer.main
-import yaml  # type: ignore[import-untyped] # stubs for one call are not worth a dependency
 from typer.testing import CliRunner
 
 from broker.cli import app
@@ -21,29 +21,21 @@ from broker.config import Config
 from broker.config_layers import resolve
 from devices.frames import (
     Ack,
-    BadFrame,
-    BadUp,
     Bye,
-    Delta,
     Feedback,
     Hello,
     Profile,
-    Snapshot,
-    decode_frame,
     decode_up,
     payload_capacity,
 )
 from devices.packets import Decoder, Publish
 from devices.replica import Received, Replica
-from feedgen import items
 from feedgen.items import decode_item
 from simulator.scenario.loading import parse as parse_scenario
-from tests.wire_cases import FRAMES, UPS, Valid
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"})
 PROTOCOL = ROOT / "docs/protocol.md"
-ASYNCAPI = yaml.safe_load((ROOT / "asyncapi.yaml").read_text())
 
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -127,6 +119,12 @@ def command_at(words: list[str]) -> tuple[Any, list[str]]:
     return command, path
 
 
+@cache
+def help_is_there(*path: str) -> bool:
+    """Whether a command says what it does; asked once, as pages name the same commands again and again."""
+    return CliRunner().invoke(app, [*path, "--help"]).exit_code == 0
+
+
 @every_page
 def test_every_command_line_of_fleetfeed_exists(page: Path) -> None:
     for line in shell_lines(page):
@@ -135,8 +133,7 @@ def test_every_command_line_of_fleetfeed_exists(page: Path) -> None:
         words = shlex.split(line.replace("…", ""))[1:]
         command, path = command_at(words)
         assert path or words[0].startswith("-"), f"there is no command in: {line}"
-        done = CliRunner().invoke(app, [*path, "--help"])
-        assert done.exit_code == 0, line
+        assert help_is_there(*path), line
         known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert used <= {*known, "--help", "-h"}, line
@@ -282,174 +279,3 @@ def test_the_overhead_that_the_performance_page_gives_is_counted_right() -> None
             payload = b"x" * 100
             frame = msgpack.packb([1, epoch, 5, [[0, [60_000, expires, 3, payload]]]])
             assert re.search(rf"\|[^|\n]*\|.*\b{len(frame) - len(payload)}\b.*\|", page)
-
-
-# AsyncAPI
-
-
-def schema_of(reference: str) -> Any:
-    found: Any = ASYNCAPI
-    for step in reference.removeprefix("#/").split("/"):
-        found = found[step]
-    return schema_of(found["$ref"]) if isinstance(found, dict) and "$ref" in found else found
-
-
-def references(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        return (
-            [node["$ref"]]
-            if "$ref" in node
-            else [r for each in node.values() for r in references(each)]
-        )
-    return [r for each in node for r in references(each)] if isinstance(node, list) else []
-
-
-TYPES = {
-    "integer": int,
-    "string": str,
-    "array": list,
-    "object": dict,
-    "boolean": bool,
-    "null": type(None),
-}
-
-
-def fits(value: Any, schema: dict[str, Any]) -> bool:
-    """Tell whether a decoded message fits a schema, for what of JSON Schema the document uses."""
-    if "$ref" in schema:
-        return fits(value, schema_of(schema["$ref"]))
-    if "oneOf" in schema:
-        return sum(fits(value, each) for each in schema["oneOf"]) == 1
-    if "const" in schema or "enum" in schema:
-        return type(value) is int and value in schema.get("enum", [schema.get("const")])
-    wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    if type(value) is bytes:
-        return "string" in wanted
-    if type(value) not in [TYPES[name] for name in wanted]:
-        return False
-    if type(value) is int:
-        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
-    if type(value) is str:
-        return bool(schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)))
-    if type(value) is list:
-        inner = schema["items"]
-        each = inner if isinstance(inner, list) else [inner] * len(value)
-        within = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
-        return within and all(map(fits, value, each))  # what is longer grew: the rest is ignored
-    if type(value) is dict:
-        known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
-        if len(value) > schema.get("maxProperties", len(value)) or (
-            others is False and not value.keys() <= known.keys()
-        ):
-            return False
-        other = others if isinstance(others, dict) else None
-        return all(fits(v, s) for k, v in value.items() if (s := known.get(k, other)) is not None)
-    return True
-
-
-def unpacked(data: bytes) -> Any:
-    """Return a message as the document shows it: keys are strings."""
-    return msgpack.unpackb(
-        data, strict_map_key=False, object_pairs_hook=lambda pairs: {str(k): v for k, v in pairs}
-    )
-
-
-def fitting(channel: str, value: Any) -> list[str]:
-    names = ASYNCAPI["channels"][channel]["messages"]
-    return [n for n in names if fits(value, schema_of(f"#/components/messages/{n}")["payload"])]
-
-
-def test_every_reference_of_the_asyncapi_document_resolves() -> None:
-    assert ASYNCAPI["asyncapi"].startswith("3.")
-    for reference in references(ASYNCAPI):
-        schema_of(reference)
-
-
-def test_its_channels_are_the_topics_of_the_protocol() -> None:
-    addresses = {each["address"] for each in ASYNCAPI["channels"].values()}
-    topics = set(re.findall(r"^\| `((?:items|f|u)/<\w+>)`", PROTOCOL.read_text(), re.MULTILINE))
-    assert addresses == {topic.replace("<", "{").replace(">", "}") for topic in topics}
-    assert len(topics) == 3
-
-
-def test_its_operations_use_every_message_of_every_channel() -> None:
-    used = {r for each in ASYNCAPI["operations"].values() for r in references(each["messages"])}
-    offered = {
-        f"#/channels/{name}/messages/{message}"
-        for name, channel in ASYNCAPI["channels"].items()
-        for message in channel["messages"]
-    }
-    assert used == offered
-
-
-@pytest.mark.parametrize("case", [case for case in FRAMES if case.value is not None], ids=str)
-def test_every_frame_of_the_wire_cases_fits_its_message_alone(case: Valid[Any]) -> None:
-    expected = {Snapshot: "snapshot", Delta: "delta"}[type(case.value)]
-    assert fitting("frames", unpacked(case.data)) == [expected]
-
-
-@pytest.mark.parametrize("case", UPS, ids=str)
-def test_every_up_message_of_the_wire_cases_fits_its_message_alone(case: Valid[Any]) -> None:
-    value = unpacked(case.data)
-    assert fitting("ups", value) == [type(case.value).__name__.lower()]
-
-
-@pytest.mark.parametrize(
-    ("channel", "value"),
-    [
-        ("frames", [2, 1, 1, []]),
-        ("frames", [0, 0, 1, 8, []]),
-        ("frames", [0, 1, 1, 65, []]),
-        ("frames", [1, 1, 1]),
-        ("frames", [1, 1, 1, [[0, [0, 0, 1, "item 0"]]]]),
-        ("frames", [1, 1, 1, [[0, [1, 0, 4, "priority 4"]]]]),
-        ("ups", [5]),
-        ("ups", [0, 1 << 32, 0]),
-        ("ups", [2, [[1, 4]]]),
-        ("ups", [3, {"follow": ["a"] * 33}]),
-        ("ups", [4, True]),
-    ],
-)
-def test_what_the_codecs_refuse_fits_no_message(channel: str, value: list[Any]) -> None:
-    assert fitting(channel, value) == []
-    decode = decode_frame if channel == "frames" else decode_up
-    if value[0] == 2 and channel == "frames":
-        assert decode(msgpack.packb(value)) is None  # a type of a later version
-    else:
-        with pytest.raises((BadFrame, BadUp)):
-            decode(msgpack.packb(value))
-
-
-def test_the_examples_of_the_document_are_decoded_and_fit() -> None:
-    for name, message in ASYNCAPI["components"]["messages"].items():
-        for example in message.get("examples", []):
-            value = example["payload"]
-            assert fits(value, message["payload"]), name
-            if name == "item":
-                decode_item("news", json.dumps(value).encode())
-                continue
-            numbered = [
-                {int(k): v for k, v in e.items()} if name == "hello" and type(e) is dict else e
-                for e in value
-            ]
-            decoded = (decode_frame if name in ("snapshot", "delta") else decode_up)(
-                msgpack.packb(numbered)
-            )
-            assert type(decoded).__name__.lower() == name
-
-
-def test_an_item_has_the_keys_and_bounds_that_the_document_gives() -> None:
-    schema = schema_of("#/components/schemas/item")
-    keys = schema["properties"]
-    assert keys.keys() == items._FIELDS.keys()
-    assert (keys["ttl"]["maximum"], keys["ttl"]["default"]) == (items.MAX_TTL, items.DEFAULT_TTL)
-    assert keys["priority"]["default"] == items.DEFAULT_PRIORITY
-    assert (keys["tags"]["maxItems"], keys["tags"]["items"]["maxLength"]) == (
-        items.MAX_TAGS,
-        items.MAX_TAG,
-    )
-    assert keys["where"]["maxProperties"] == items.MAX_ATTRIBUTES
-    assert keys["where"]["additionalProperties"]["oneOf"][2]["maxItems"] == items.MAX_VALUES
-    assert schema_of("#/components/messages/opaqueItem")["payload"]["maxLength"] == items.MAX_ITEM
-    rows = re.findall(r"^\| `(\w+)` \|", PROTOCOL.read_text(), re.MULTILINE)
-    assert set(keys) <= set(rows)
