@@ -103,7 +103,7 @@ def test_a_delta_without_its_base_ends_the_run() -> None:
 def run(script: str, *options: str) -> dict[str, Any]:
     """Run a benchmark with few devices and return its JSON."""
     command = [sys.executable, str(BENCHMARKS / script), "--json", "--rounds", "2", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["machine"]["python"]

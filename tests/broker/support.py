@@ -53,7 +53,7 @@ from devices.packets import (
 from devices.replica import Received, Replica
 from devices.up_messages import Up
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds until a test that waits for something fails."""
 
 ROOT = Path(broker.__file__).resolve().parents[1]

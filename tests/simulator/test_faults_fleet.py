@@ -65,7 +65,7 @@ async def test_nodes_keep_every_promise_when_one_is_killed_and_two_speak_at_once
 async def test_windows_that_sorting_all_items_does_not_give_are_found(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulator.faults.rest.PATIENCE", 1.0)
+    monkeypatch.setattr("simulator.faults.rest.PATIENCE", 4.0)
     kept: list[int] = []
     code = await run_suite(
         suite(tmp_path, Confused, kept, Kind.RACE), json_output=True, console=Console()
