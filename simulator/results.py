@@ -126,6 +126,19 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A phase, for those who were not to feel what went wrong in it.
+
+    Attributes:
+        name: Of the phase.
+        urgent: Seconds from publishing an urgent item in it to the windows of those who were connected.
+    """
+
+    name: str
+    urgent: Distribution = Distribution()
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A promise or an expectation that was not kept.
 
@@ -160,8 +173,11 @@ class Series:
     """One thing over time, for the charts; `at` of all series of a run is the same.
 
     Attributes:
-        name: What it is: "connected", "frames/s", "items/s", "bytes down/s", "bytes up/s", "server CPU" (cores busy),
-            "server memory" (bytes); others are drawn below these.
+        name: What it is: "connected", "connects/s", "frames/s", "items/s", "bytes down/s", "bytes up/s", "server CPU"
+            (cores busy), "server memory" (bytes), "urgent p50" and "urgent p99" (seconds, of urgent items that arrived
+            since the sample before); of what the server says of itself "overload level" (see `simulator.load`),
+            "loop lag" and "oldest item" (seconds), "items held", "clients held", "publishers held". Others are drawn
+            below these.
         values: One per time; NaN where it is not known.
     """
 
@@ -189,6 +205,7 @@ class Result:
         items: Items published, acknowledged, lost, by name.
         drops: What the server did not carry out, by reason; empty where it cannot be asked.
         truth: How good the windows were; None without people.
+        stages: How long urgent items took, by phase; phases without any are left out.
         checks: The verdict, line by line.
         broken: What contradicts the promises; the run failed if there is any, or a check that is False.
         notes: What a reader must know: what could not be measured or reached, and why.
@@ -213,6 +230,7 @@ class Result:
     items: Mapping[str, int] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
     truth: Truth | None = None
+    stages: tuple[Stage, ...] = ()
     checks: tuple[Check, ...] = ()
     broken: tuple[Broken, ...] = ()
     notes: tuple[str, ...] = ()

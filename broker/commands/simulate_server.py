@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _FILES = 256
 """Open files of the process beside the connections of devices."""
+TOLD: dict[str, Any] = {"topics.enabled": True, "topics.sys_interval": 1}
+"""Settings of a server of the simulation's own, unless the scenario says otherwise: it tells its load each second."""
 _FORWARDED = 3
 """Sockets per device where a balancer stands before several nodes."""
 
@@ -118,7 +120,7 @@ def _host(
     gateway: bool,
     data: Path | None,
 ) -> Host:
-    settings = flat(scenario.server.settings)
+    settings = TOLD | flat(scenario.server.settings)
     if target is not None:
         return Running(target, outside=gateway, data=data)
     nodes = scenario.server.nodes

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simulator.links.profiles import Profile
 
 _AT_ONCE = 64
-_AT_ONCE_LINKED = 1_024
+AT_ONCE_LINKED = 1_024
 """Connections being made at a time. Those through links are mostly waiting for their link."""
 _SLICES = 20
 """Parts of a second in which a part of the devices has its tick, so that the work of a second is spread over it."""
@@ -50,6 +50,7 @@ class Fleet:
         observer: Told of every frame.
         speed: How many simulated seconds pass in a real one, for sleep, people and energy; links are real.
         tls: What connections are encrypted with.
+        at_once: Connections through links being made at a time.
 
     Attributes:
         devices: By id.
@@ -75,6 +76,7 @@ class Fleet:
         observer: Observer | None = None,
         speed: float = 1.0,
         tls: ssl.SSLContext | None = None,
+        at_once: int = AT_ONCE_LINKED,
     ) -> None:
         listed = [*specs]
         self.outside = outside
@@ -103,7 +105,7 @@ class Fleet:
         self._tls = tls
         self._links = Clockwork(speed)
         self._straight = Dialler(_AT_ONCE, self._connect)
-        self._linked = Dialler(_AT_ONCE_LINKED, self._connect)
+        self._linked = Dialler(at_once, self._connect)
         self._clock: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._fault: Exception | None = None

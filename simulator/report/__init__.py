@@ -5,8 +5,8 @@ HTML file that needs nothing else: no script, no network, light and dark, and it
 
 `document` is the JSON. `figures` and `headline` work out what is shown of a run and `difference` what sets two apart;
 both are pure arithmetic. `words` writes quantities, `theme` has the colours and the frame of a picture;
-`distributions`, `plots` and `timeline` draw, with what `axes` has for all of them; `markup` and `sections` write
-HTML; `single` and `double` are the two pages. matplotlib is imported when something is drawn and not before.
+`distributions`, `plots` and `timeline` draw, with what `axes` has for all of them; `markup`, `sections` and `overload`
+write HTML; `single` and `double` are the two pages. matplotlib is imported when something is drawn and not before.
 """
 
 from __future__ import annotations

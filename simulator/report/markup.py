@@ -22,7 +22,7 @@ p{margin:.35rem 0;max-width:60rem}.faint{opacity:.78;font-size:.9rem}
 .verdict p{color:var(--ink)}.verdict p:first-child{font-size:1.3rem;font-weight:600;color:inherit}
 .good{color:var(--good)}.bad{color:var(--bad)}.unsure{color:var(--unsure)}
 .a{color:var(--series-1)}.b{color:var(--series-0)}
-dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.8rem;margin:1.2rem 0}
+dl.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.8rem,1fr));gap:.8rem;margin:1.2rem 0}
 dl.facts div{padding:.55rem .8rem;background:var(--card);border-radius:.5rem}
 dt{font-size:.85rem;opacity:.78}dd{margin:0;font-size:1.3rem;font-variant-numeric:tabular-nums}
 dd small{display:block;font-size:.8rem;opacity:.78}

@@ -6,7 +6,7 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 from simulator.links.energy import TWO_AA
-from simulator.report import figures, markup, plots, sections, words
+from simulator.report import figures, markup, overload, plots, sections, words
 from simulator.report.axes import PANELS
 from simulator.report.distributions import QUANTILES, Row, latency, ranges
 from simulator.report.figures import merged, observed, of_best, per_day
@@ -37,8 +37,9 @@ def page(result: Result) -> str:
         markup.banner(said, more, kind),
         sections.checks(result.checks),
         sections.broken(result),
-        markup.facts(headline(result)),
+        markup.facts([*headline(result), *overload.facts(result)]),
         _happened(result),
+        overload.section(result),
         _latency(result),
         _settling(result),
         _air(result),

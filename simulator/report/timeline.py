@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from simulator.load import LEVELS
 from simulator.report import words
 from simulator.report.axes import end_labels
 from simulator.report.theme import BLUE, DASHED, DOTTED, GREY, INK, ORANGE, WIDE, label, pens, svg
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from simulator.report.theme import Pen
     from simulator.results import Result, Series, Span
 
-PANELS = 12
+LEVEL = "overload level"
+"""The series of what a server says of itself that tells what it gives up; see `simulator.load`."""
+HELD = ("items held", "clients held", "publishers held")
+"""Series of what waits in a server."""
+PANELS = 14
 """Charts below each other; the JSON has all series."""
 FAULTS = 40
 """Faults that are drawn; the list beside the picture has more."""
@@ -38,17 +44,31 @@ class _Chart:
         title: Above the chart.
         names: Of the series, the most important first.
         unit: Writes a value.
+        steps: Names of the values from 0 on, where there are no others.
+        sparse: A sample without a value means that nothing happened, and is no gap.
     """
 
     title: str
     names: tuple[str, ...]
     unit: Callable[[float], str]
+    steps: tuple[str, ...] = ()
+    sparse: bool = False
 
 
 _CHARTS = (
     _Chart("devices connected", ("connected", "asleep", "dark"), words.count),
+    _Chart("connections made per second", ("connects/s",), words.number),
     _Chart("items published per second", ("items/s",), words.number),
     _Chart("frames received per second", ("frames/s",), words.number),
+    _Chart(
+        "urgent items, from publisher to window",
+        ("urgent p99", "urgent p50"),
+        words.seconds,
+        sparse=True,
+    ),
+    _Chart("level of overload", (LEVEL,), words.number, tuple(level.name for level in LEVELS)),
+    _Chart("how late the server is", ("oldest item", "loop lag"), words.seconds),
+    _Chart("what the server holds", HELD, words.count),
     _Chart("bytes over the air per second", ("bytes down/s", "bytes up/s"), words.size),
     _Chart("processor cores that the server keeps busy", ("server CPU",), words.number),
     _Chart("memory of the server", ("server memory",), words.size),
@@ -107,14 +127,12 @@ def drawable(run: Result) -> bool:
 
 
 def _charts(runs: Sequence[Result]) -> list[_Chart]:
-    """Return the charts that have values, and one for each series that none of ours is for."""
+    """Return the charts that have values, and one for each series that none of ours is for.
+
+    Of what is held and never was there is nothing to see.
+    """
     known = {name for chart in _CHARTS for name in chart.names}
-    found = dict.fromkeys(
-        series.name
-        for run in runs
-        for series in run.series
-        if any(isfinite(value) for value in series.values)
-    )
+    found = dict.fromkeys(series.name for run in runs for series in run.series if _shows(series))
     others = [_Chart(name, (name,), words.number) for name in found if name not in known]
     return [chart for chart in (*_CHARTS, *others) if any(name in found for name in chart.names)]
 
@@ -133,26 +151,81 @@ def _chart(axes: Axes, chart: _Chart, runs: Sequence[Result]) -> None:
         for series in _named(run, chart.names):
             kind = chart.names.index(series.name)
             colour = _COLOURS[kind] if len(runs) == 1 else pen.colour
-            dashes = _DASHES[kind] if several else pen.dashes
-            at, values = thinned(run.at, series.values)
-            axes.plot(at, values, color=colour, linewidth=pen.width, linestyle=dashes)
+            at, values = run.at, series.values
+            if chart.sparse:
+                at, values = _known(at, values)
+            _line(
+                axes,
+                chart,
+                at,
+                values,
+                replace(pen, colour=colour, dashes=_DASHES[kind] if several else pen.dashes),
+            )
             if len(runs) == 1 and not kind:
-                axes.fill_between(at, values, color=colour, alpha=0.1, linewidth=0)
-            known = [value for value in series.values if isfinite(value)]
+                _fill(axes, chart, at, values, colour)
+            known = [value for value in values if isfinite(value)]
             highest = max([highest, *known])
-            if known and several:
-                name = series.name.removeprefix("bytes ").removesuffix("/s")
-                ends[name] = (known[-1], colour if len(runs) == 1 else INK)
+            if known and (several or chart.names is HELD):
+                ends[_short(series.name)] = (known[-1], colour if len(runs) == 1 else INK)
     title = chart.title.replace(" connected", "") if several else chart.title
     axes.set_title(label(title, 60), fontsize=10)
-    axes.set_ylim(0, highest * 1.12 or 1.0)
-    axes.yaxis.set_major_formatter(lambda value, _: chart.unit(value))
-    axes.locator_params(axis="y", nbins=4)
+    _scale(axes, chart, highest)
     end_labels(axes, [(value, name, colour) for name, (value, colour) in ends.items()], 0.17)
 
 
+def _line(
+    axes: Axes, chart: _Chart, at: Sequence[float], values: Sequence[float], pen: Pen
+) -> None:
+    style = "steps-post" if chart.steps else "default"
+    drawn = thinned(at, values)
+    axes.plot(*drawn, color=pen.colour, linewidth=pen.width, linestyle=pen.dashes, drawstyle=style)
+
+
+def _fill(
+    axes: Axes, chart: _Chart, at: Sequence[float], values: Sequence[float], colour: str
+) -> None:
+    step: Literal["post"] | None = "post" if chart.steps else None
+    axes.fill_between(*thinned(at, values), step=step, color=colour, alpha=0.1, linewidth=0)
+
+
+def _scale(axes: Axes, chart: _Chart, highest: float) -> None:
+    """Give the y axis its limits and ticks."""
+    if chart.steps:
+        axes.set_ylim(0, len(chart.steps) - 0.7)
+        axes.set_yticks(range(len(chart.steps)), chart.steps, fontsize=8)
+        return
+    axes.set_ylim(0, highest * 1.12 or 1.0)
+    axes.yaxis.set_major_formatter(lambda value, _: chart.unit(value))
+    axes.locator_params(axis="y", nbins=4)
+
+
+def _known(
+    at: Sequence[float], values: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The samples that have a value."""
+    known = [i for i, value in enumerate(values) if isfinite(value)]
+    return tuple(at[i] for i in known), tuple(values[i] for i in known)
+
+
+def _shows(series: Series) -> bool:
+    """Whether there is anything to see of it."""
+    return any(isfinite(value) and (value or series.name not in HELD) for value in series.values)
+
+
+def _short(name: str) -> str:
+    """What sets a series apart from the others of its chart."""
+    for common in ("bytes ", "urgent "):
+        name = name.removeprefix(common)
+    for common in ("/s", " held"):
+        name = name.removesuffix(common)
+    return name
+
+
 def _named(run: Result, names: tuple[str, ...]) -> list[Series]:
-    return [series for name in names for series in run.series if series.name == name]
+    """The series of these names in which there is anything to see."""
+    return [
+        series for name in names for series in run.series if series.name == name and _shows(series)
+    ]
 
 
 def _strip(axes: Axes, run: Result, lanes: Sequence[int], end: float, colour: str) -> None:

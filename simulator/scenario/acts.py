@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from simulator.results import Span
 from simulator.scenario.classes import chosen
-from simulator.scenario.model import TO_SERVER
+from simulator.scenario.model import EVERYBODY, FEEDBACK, TO_SERVER
 from simulator.scenario.offers import burst
 from simulator.scenario.tables import profile
 
@@ -122,12 +122,22 @@ class Acts:
             assert fault.link is not None
             self._fleet.relink(devices, profile(fault.link))
             await _until(began + moment.end)
-        elif fault.do == "spike":  # the paces know
-            await _until(began + moment.end)
+        elif fault.do == "spike":  # of publishers the paces know
+            with self._feedback(fault.factor if {FEEDBACK, EVERYBODY} & {*fault.names} else 1.0):
+                await _until(began + moment.end)
         else:
             items = burst(fault, self._bursts)
             self._bursts += fault.count
             await self._desk.say(items)
+
+    @contextlib.contextmanager
+    def _feedback(self, factor: float) -> Iterator[None]:
+        """Devices say so many times as much."""
+        self._fleet.feedback *= factor
+        try:
+            yield
+        finally:
+            self._fleet.feedback /= factor
 
     @contextlib.contextmanager
     def _at_work(self, began: float, title: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.fleet import DeviceSpec, Sleep
 from simulator.scenario.model import EVERYBODY
-from simulator.scenario.tables import profile
+from simulator.scenario.tables import expanded, profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +68,7 @@ def specs(scenario: Scenario, devices: int, seed: int) -> list[DeviceSpec]:
 def _spec(one: DeviceClass, number: int, sleep: Sleep | None, person: int | None) -> DeviceSpec:
     return DeviceSpec(
         f"{one.name}-{number}",
-        one.follow,
+        None if one.follow is None else tuple(_in_turn(text, number) for text in one.follow),
         one.k,
         one.budget,
         one.qos,
@@ -82,6 +82,12 @@ def _spec(one: DeviceClass, number: int, sleep: Sleep | None, person: int | None
         person=person,
         stall=one.stall,
     )
+
+
+def _in_turn(text: str, number: int) -> str:
+    """Which of the filters that one with a range stands for a device of this number follows."""
+    filters = expanded(text)
+    return filters[number % len(filters)]
 
 
 def _offsets(one: DeviceClass, count: int, rng: Random) -> list[Sleep | None]:

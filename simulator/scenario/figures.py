@@ -8,6 +8,11 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
+def things(count: int, name: str) -> str:
+    """So many of something, of which `name` is the plural."""
+    return f"{number(count)} {name.removesuffix('s') if count == 1 else name}"
+
+
 def seconds_(value: float | None) -> str:
     """A duration in the unit that suits it."""
     if value is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from devices.packets import valid_topic
+from simulator.fleet.fleet import AT_ONCE_LINKED
 from simulator.scenario.tables import (
     DAY,
     LONGEST_TTL,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 EVERYBODY = "*"
 """As `who`: all devices."""
+FEEDBACK = "feedback"
+"""As `who` of a spike: what devices say of items."""
 
 
 class Head(Table):
@@ -55,6 +58,16 @@ class Head(Table):
         le=3_600,
         description="Simulated seconds per second, for sleep schedules, people and energy. Links "
         "and the server stay as they are.",
+    )
+    feedback: Share = Field(
+        default=0.0,
+        description="Reactions per device and second, to items that it shows, where nobody is in front of any device.",
+    )
+    at_once: int = Field(
+        default=AT_ONCE_LINKED,
+        ge=1,
+        le=50_000,
+        description="Connections that the fleet makes at a time; a storm in earnest needs as many as there are devices.",
     )
 
 
@@ -112,7 +125,7 @@ class Fault(Table):
     seconds: Seconds = Field(default=1.0, ge=0, le=DAY, description="How long it is so.")
     who: str | tuple[str, ...] = Field(
         default=EVERYBODY,
-        description="Classes of devices that it happens to, or for `spike` publishers; * is all.",
+        description="Classes of devices that it happens to, or for `spike` publishers, and `feedback`; * is all.",
     )
     share: Share = Field(default=1.0, description="Of these so many, drawn by the seed.")
     over: Seconds = Field(
@@ -190,6 +203,24 @@ class Expect(ClassBounds):
         description="Seconds until every device shows its feed, once all is said.",
     )
     lost: int = Field(default=0, ge=0, le=0, description="Items lost: none. It is always checked.")
+    urgent_ratio: float | None = Field(
+        default=None,
+        gt=1,
+        description="The p99 of urgent items in each phase, as a multiple of what it was in the last phase before "
+        "anything goes wrong.",
+    )
+    recovered_within: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds from the end of the last fault until the server says that it gives up nothing any more: "
+        "overload level 0, nobody and nothing held.",
+    )
+    back_within: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds from the end of the last fault until all devices are connected that were before the "
+        "first.",
+    )
     acknowledged_within: float | None = Field(
         default=None, gt=0, description="Seconds until PUBACK, for 99 of 100 items."
     )
@@ -244,7 +275,7 @@ class Scenario(Table):
             if fault.do in TO_DEVICES:
                 _known("class", set(fault.names) - {EVERYBODY}, classes, where)
             if fault.do in TO_PUBLISHERS:
-                _known("publisher", set(fault.names) - {EVERYBODY}, publishers, where)
+                _known("publisher", set(fault.names) - {EVERYBODY, FEEDBACK}, publishers, where)
             if fault.node is not None and fault.node > self.server.nodes:
                 raise ValueError(
                     f"{where}: there is no node {fault.node}, `nodes` is {self.server.nodes}"

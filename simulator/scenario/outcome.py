@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from simulator.facts import Finding
-from simulator.results import ClassResult, Distribution, Result, Span
+from simulator.results import ClassResult, Distribution, Result, Span, Stage
 from simulator.scenario import verdict
+from simulator.scenario.aftermath import aftermath, notes
 from simulator.scenario.model import EVERYBODY, TO_DEVICES, TO_SERVER
 from simulator.scenario.settling import Settled
 from simulator.scenario.tables import profile
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from simulator.checker import Checker
     from simulator.fleet import Fleet, Usage
     from simulator.scenario.acts import Acts
+    from simulator.scenario.aftermath import Aftermath
     from simulator.scenario.crowd import Crowd
+    from simulator.scenario.gauges import Gauges
     from simulator.scenario.host import Host
     from simulator.scenario.model import Scenario
     from simulator.scenario.posting import Desk
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 _BEHIND = 1.0
 """Seconds behind its schedule from which a publisher is worth a note."""
+_CROWDED = 1.75
+"""Processes that want a processor, for each that there is, from which others must be there: a run has two busy ones."""
 _BUSY = 0.85
 """Share of the fleet's own core from which its latencies are to be doubted."""
 
@@ -69,6 +74,7 @@ class Parts:
         desk: All publishers.
         acts: All faults.
         sampler: Who looks at it over time.
+        gauges: What the server says of itself.
         sight: Who sees every frame.
         checker: Who judges.
         crowd: The people, if there are any.
@@ -79,6 +85,7 @@ class Parts:
     desk: Desk
     acts: Acts
     sampler: Sampler
+    gauges: Gauges
     sight: Sight
     checker: Checker
     crowd: Crowd | None
@@ -146,38 +153,57 @@ def result(
         machine=options.machine,
         complete=ending.complete,
     )
-    return whole if parts is None else _measured(whole, scenario, host, members, parts, ending)
+    return (
+        whole if parts is None else _measured(whole, scenario, host, line, members, parts, ending)
+    )
 
 
 def _measured(
     whole: Result,
     scenario: Scenario,
     host: Host,
+    line: Timeline,
     members: Mapping[str, Sequence[str]],
     parts: Parts,
     ending: Ending,
 ) -> Result:
     classes = tuple(_class(one, members[one.name], parts, ending) for one in scenario.classes)
-    facts = _facts(scenario, host, whole.devices, parts, ending)
+    at, series = parts.sampler.series()
+    faults = _faults(parts.acts, whole.seconds)
+    urgent = {
+        span.name: parts.sight.urgent[span.name].distribution()
+        for span in line.phases
+        if span.name in parts.sight.urgent
+    }
+    trouble = [*faults, *line.busy]
+    came = aftermath(trouble, line.before, urgent, at, series, parts.gauges.refused)
+    facts = _facts(scenario, host, whole.devices, parts, ending, came)
     checks = verdict.guarantees(facts, classes)
     checks += verdict.expectations(scenario.expect, facts, classes, _all(classes))
-    at, series = parts.sampler.series()
     return replace(
         whole,
-        faults=_faults(parts.acts, whole.seconds),
+        faults=faults,
         classes=classes,
         at=at,
         series=series,
-        items=_items(facts),
+        items=_items(facts, parts.desk.left_out),
         drops=dict(facts.drops),
         truth=facts.truth,
+        stages=tuple(Stage(name, times) for name, times in urgent.items()),
         checks=tuple(checks),
         broken=verdict.broken(facts.findings),
-        notes=(*ending.notes, *_notes(facts, parts, ending)),
+        notes=(*ending.notes, *_notes(facts, parts, ending), *notes(scenario.expect, came)),
     )
 
 
-def _facts(scenario: Scenario, host: Host, devices: int, parts: Parts, ending: Ending) -> Facts:
+def _facts(
+    scenario: Scenario,
+    host: Host,
+    devices: int,
+    parts: Parts,
+    ending: Ending,
+    came: Aftermath,
+) -> Facts:
     tally, sample = parts.fleet.tally, parts.fleet.sample()
     settled = ending.settled
     away = {"asleep": sample.asleep, "dark": sample.dark, "off": sample.off}
@@ -209,11 +235,12 @@ def _facts(scenario: Scenario, host: Host, devices: int, parts: Parts, ending: E
             or (each.do in TO_DEVICES and EVERYBODY in each.names and each.share == 1)
             for each in scenario.faults
         ),
-        urgent=parts.sight.urgent.distribution(),
+        urgent=parts.sight.all_urgent().distribution(),
         puback=parts.desk.acknowledgements.distribution(),
         poison=parts.checker.poisoned(ending.barred),
         truth=None if parts.crowd is None else parts.crowd.truth(),
         batteries=sum(each.spec.messages is not None for each in parts.fleet.devices.values()),
+        aftermath=came,
     )
 
 
@@ -289,31 +316,37 @@ def _faults(acts: Acts, seconds: float) -> tuple[Span, ...]:
     return tuple(sorted([*acts.spans, *going_on], key=lambda span: span.start))
 
 
-def _items(facts: Facts) -> dict[str, int]:
-    return {
+def _items(facts: Facts, left_out: int) -> dict[str, int]:
+    found = {
         "published": facts.sent,
         "acknowledged": facts.acknowledged,
         "sent again": facts.repeated,
         "lost": facts.found("G1") + facts.found("G3"),
     }
+    return found | {"left out by late publishers": left_out} if left_out else found
 
 
 def _notes(facts: Facts, parts: Parts, ending: Ending) -> list[str]:
-    notes = []
+    found = []
     if facts.asked and len(parts.judged) < facts.devices:
-        notes.append(
+        found.append(
             f"G1, G3 and G4 were judged on {len(parts.judged)} devices, drawn evenly from each class; "
             "G2 and G6 on all."
         )
     if parts.desk.behind > _BEHIND:
-        notes.append(
+        found.append(
             f"Publishers had to wait up to {parts.desk.behind:.1f} s for a connection, or for room in flight."
         )
     if ending.busiest > _BUSY:
-        notes.append(
+        found.append(
             f"The simulator itself used up to {ending.busiest:.0%} of a core: then its own queue is in the latencies. "
             "Fewer devices or items give truer ones."
         )
+    if parts.sampler.crowded > _CROWDED:
+        found.append(
+            f"Up to {parts.sampler.crowded:.1f} processes at a time wanted each processor of this machine, more than "
+            "are of this run: waiting for them is in every latency, and server and simulator got less done."
+        )
     if parts.crowd is not None and parts.crowd.lost:
-        notes.append(f"{parts.crowd.lost} things that people would have done found no room.")
-    return notes
+        found.append(f"{parts.crowd.lost} things that people would have done found no room.")
+    return found

@@ -37,9 +37,11 @@ class Posting:
         offers: What it says, in the order of nominal time.
         pace: When that is due.
         on_sent: Called with each offer as it is sent.
+        late: Seconds after which what could not be sent is left out; None: never.
 
     Attributes:
         sent: Items sent.
+        left_out: Items that were not, as they were late.
         behind: The longest that an item had to wait for a connection, or because the server took no more, seconds.
         last: When the last one was sent (`time.perf_counter`).
         gave_up: Whether the server took nothing for so long that the rest was never said.
@@ -52,9 +54,10 @@ class Posting:
         offers: Iterator[Offer],
         pace: Pace,
         on_sent: Callable[[Offer], None],
+        late: float | None = None,
     ) -> None:
         self.publisher = publisher
-        self.sent = 0
+        self.sent = self.left_out = 0
         self.behind = 0.0
         self.last = 0.0
         self.gave_up = False
@@ -62,6 +65,7 @@ class Posting:
         self._offers = offers
         self._pace = pace
         self._on_sent = on_sent
+        self._late = late
 
     async def run(self, began: float, seconds: float) -> None:
         """Says everything that is due until `seconds` after `began` (monotonic); what is then late is still said."""
@@ -78,8 +82,12 @@ class Posting:
             asked = time.monotonic()
             if not await self.room():
                 return
-            self.behind = max(self.behind, time.monotonic() - asked)
-            self.say(offer)
+            now = time.monotonic()
+            self.behind = max(self.behind, now - asked)
+            if self._late is not None and now - began - due > self._late:
+                self.left_out += 1
+            else:
+                self.say(offer)
 
     async def room(self) -> bool:
         """Waits until something can be sent, for `GIVE_UP` seconds at most; whether it can."""
@@ -127,6 +135,11 @@ class Desk:
     def sent(self) -> int:
         """Items sent."""
         return sum(one.sent for one in self._everyone)
+
+    @property
+    def left_out(self) -> int:
+        """Items that were not sent, as the server took no more for so long that they were late."""
+        return sum(one.left_out for one in self._everyone)
 
     @property
     def acknowledged(self) -> int:

@@ -18,6 +18,7 @@ from simulator.scenario.background import background, leaves
 from simulator.scenario.balancer import Balancer
 from simulator.scenario.classes import sample, specs
 from simulator.scenario.crowd import crowd
+from simulator.scenario.gauges import Gauges
 from simulator.scenario.model import TO_SERVER
 from simulator.scenario.offers import POISON, Offer, offers
 from simulator.scenario.outcome import Ending, Parts, result
@@ -176,6 +177,7 @@ class Run:
         if len(self._host.addresses) > 1:
             balancer = await opened.enter_async_context(Balancer(self._host.addresses))
             address = balancer.address
+        head = self._scenario.scenario
         sight = Sight(self._checker, self._judged)
         fleet = Fleet(
             self._specs,
@@ -185,10 +187,13 @@ class Run:
             outside=self._host.outside,
             audience=self._crowd,
             observer=sight,
-            speed=self._scenario.scenario.speed,
+            speed=head.speed,
+            feedback=head.feedback,
+            at_once=head.at_once,
         )
         opened.push_async_callback(fleet.stop)
         sight.there = lambda: {name for name in self._judged if fleet.devices[name].subscribed}
+        sight.dialled = lambda name: fleet.devices[name].timing.dialled
         desk = self._desk(address, fleet, sight)
         opened.callback(desk.close)
         if not await desk.connect():
@@ -202,10 +207,21 @@ class Run:
             self._members,
             self._options.seed,
         )
+        gauges = Gauges(self._host.addresses, outside=self._host.outside)
         sampler = Sampler(
-            fleet, desk, self._host, self._crowd, time.monotonic(), self._line.seconds, self._moved
+            fleet,
+            desk,
+            self._host,
+            gauges,
+            sight,
+            self._crowd,
+            time.monotonic(),
+            self._line.seconds,
+            self._moved,
         )
-        return Parts(fleet, desk, acts, sampler, sight, self._checker, self._crowd, self._judged)
+        return Parts(
+            fleet, desk, acts, sampler, gauges, sight, self._checker, self._crowd, self._judged
+        )
 
     def _desk(self, address: tuple[str, int], fleet: Fleet, sight: Sight) -> Desk:
         def publisher(name: str) -> FaultyPublisher:
@@ -216,7 +232,7 @@ class Run:
             self._said(offer, fleet, sight)
 
         postings = [
-            Posting(publisher(one.name), self._offers[one.name], self._pace(one), said)
+            Posting(publisher(one.name), self._offers[one.name], self._pace(one), said, one.late)
             for one in self._scenario.publishers
         ]
         always = Pace((0.0,), (1.0,), (0.0,))
@@ -245,7 +261,8 @@ class Run:
 
     async def _go(self, parts: Parts, began: float) -> None:
         self._say("")
-        async with background(parts.sampler.run(), parts.desk.stay()):
+        parts.sight.phase = lambda: self._line.phase(time.monotonic() - began).name
+        async with background(parts.sampler.run(), parts.desk.stay(), parts.gauges.stay()):
             async with asyncio.TaskGroup() as tasks:
                 starting = tasks.create_task(self._start(parts.fleet))
                 tasks.create_task(parts.desk.run(began, self._line.seconds))
@@ -269,6 +286,7 @@ class Run:
         """Everybody who can is connected, nothing is said any more, and all is compared."""
         patience = self._options.patience + (_SLOW if self._is_slow else 0.0)
         self._say("rest: what is under way arrives")
+        parts.fleet.feedback = 0.0
         if self._crowd is not None:
             self._crowd.leave()
         left = await parts.desk.acknowledge(patience)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from simulator.fleet import Fleet, Sample
+    from simulator.load import Load
     from simulator.scenario.crowd import Crowd
+    from simulator.scenario.gauges import Gauges
     from simulator.scenario.host import Counts, Host, Usage
     from simulator.scenario.posting import Desk
+    from simulator.scenario.sight import Sight
 
 SHORTEST = 1.0
 """Seconds between two samples at least."""
@@ -27,6 +31,15 @@ _MOST = 300
 """Samples of a run at most; what takes longer is sampled less often."""
 _VALUE = 1.0
 """Seconds between two samples of what windows are worth to people."""
+LOAD = (
+    "overload level",
+    "loop lag",
+    "oldest item",
+    "items held",
+    "clients held",
+    "publishers held",
+)
+"""Series of what the server says of itself, in the order of `simulator.load.Load`."""
 _ASK = 2.0
 """Seconds between two questions to the server for its counts: those since the last one are lost if it is killed."""
 
@@ -44,6 +57,7 @@ class Moving:
         items: Items sent by now.
         frames_rate: Frames per second.
         p99: Seconds from publisher to device for 99 of 100 items so far; None before the first.
+        load: What the server says of its load; None if it says nothing.
     """
 
     at: float
@@ -54,6 +68,7 @@ class Moving:
     items: int
     frames_rate: float
     p99: float | None
+    load: Load | None = None
 
 
 class Sampler:
@@ -63,6 +78,8 @@ class Sampler:
         fleet: Whom to look at.
         desk: Whom to look at.
         host: Whom to look at; asked only if it can be.
+        gauges: What the server says of itself.
+        sight: Who times urgent items.
         crowd: The people, if there are any: what windows are worth to them.
         began: Start of the run, monotonic.
         seconds: How long it takes, more or less.
@@ -71,6 +88,7 @@ class Sampler:
     Attributes:
         peak: The most memory that the server took, bytes.
         busiest: The largest share of a core that this process itself took between two samples.
+        crowded: The most that wanted each processor of this machine at a time, over a minute, whoever it was.
     """
 
     def __init__(
@@ -78,6 +96,8 @@ class Sampler:
         fleet: Fleet,
         desk: Desk,
         host: Host,
+        gauges: Gauges,
+        sight: Sight,
         crowd: Crowd | None,
         began: float,
         seconds: float,
@@ -85,9 +105,12 @@ class Sampler:
     ) -> None:
         self.peak = 0
         self.busiest = 0.0
+        self.crowded = 0.0
         self._fleet = fleet
         self._desk = desk
         self._host = host
+        self._gauges = gauges
+        self._sight = sight
         self._crowd = crowd
         self._viewers = viewers(fleet)
         self._began = began
@@ -95,7 +118,7 @@ class Sampler:
         self._show = show
         self._at: list[float] = []
         self._rows: dict[str, list[float]] = {}
-        self._sent = 0
+        self._sent = self._connects = 0
         self._last = began
         self._spent = time.process_time()
         self._usage: Usage | None = None
@@ -115,14 +138,16 @@ class Sampler:
         passed = max(now - self._last, 1e-3)
         self._last = now
         sample = self._fleet.sample()
-        row = self._row(sample, passed) | self._server(passed)
-        self._at.append(now - self._began)
+        self.crowded = max(self.crowded, os.getloadavg()[0] / (os.cpu_count() or 1))
+        load = self._gauges.take()
+        row = self._row(sample, passed) | self._server(passed) | self._said(load)
         for name, value in row.items():
-            self._rows.setdefault(name, []).append(value)
+            self._rows.setdefault(name, [nan] * len(self._at)).append(value)
+        self._at.append(now - self._began)
         if self._crowd is not None and now - self._valued >= _VALUE:
             self._valued = now
             self._crowd.sample(now - self._began, self._fleet.elapsed, self._viewers)
-        self._show(self._moving(sample, now, row["frames/s"]))
+        self._show(self._moving(sample, now, row["frames/s"], load))
         if self._host.asked and now - self._asked >= _ASK:
             self._asked = now
             await self.ask()
@@ -152,8 +177,11 @@ class Sampler:
 
     def _row(self, sample: Sample, passed: float) -> dict[str, float]:
         sent, self._sent = self._desk.sent - self._sent, self._desk.sent
+        connects = self._fleet.tally.connects
+        made, self._connects = connects - self._connects, connects
         row: dict[str, float] = {
             "connected": sample.connected,
+            "connects/s": made / passed,
             "items/s": sent / passed,
             "frames/s": sample.frames / passed,
             "bytes down/s": sample.down / passed,
@@ -167,6 +195,20 @@ class Sampler:
         for name in {"asleep", "dark"} & row.keys() - self._rows.keys():
             self._rows[name] = [0.0] * len(self._at)
         return row
+
+    def _said(self, load: Load | None) -> dict[str, float]:
+        """What the server says of itself, and how long urgent items took that arrived since the last look."""
+        urgent = self._sight.take_urgent()
+        row: dict[str, float] = {}
+        if urgent.count or "urgent p99" in self._rows:
+            row = {
+                "urgent p50": _or_nan(urgent.quantile(0.5)),
+                "urgent p99": _or_nan(urgent.quantile(0.99)),
+            }
+        if load is None:
+            return row | dict.fromkeys(LOAD, nan) if self._gauges.heard else row
+        values = (load.level, load.lag, load.oldest, load.items, load.clients, load.publishers)
+        return row | dict(zip(LOAD, values, strict=True))
 
     def _own(self, passed: float) -> float:
         """Cores that this process itself keeps busy: at 1 its own queue is in every latency."""
@@ -186,7 +228,7 @@ class Sampler:
         cpu = (usage.cpu - before.cpu) / passed if known and before is not None else nan
         return {"server CPU": cpu, "server memory": usage.memory}
 
-    def _moving(self, sample: Sample, now: float, frames_rate: float) -> Moving:
+    def _moving(self, sample: Sample, now: float, frames_rate: float, load: Load | None) -> Moving:
         return Moving(
             now - self._began,
             sample.connected,
@@ -196,4 +238,9 @@ class Sampler:
             self._desk.sent,
             frames_rate,
             self._fleet.tally.latency.quantile(0.99),
+            load,
         )
+
+
+def _or_nan(value: float | None) -> float:
+    return nan if value is None else value

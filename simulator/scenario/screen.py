@@ -12,7 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from simulator.scenario.figures import number, seconds_
+from simulator.load import LEVELS
+from simulator.scenario.figures import number, seconds_, things
 from simulator.view import WIDTH
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def line(scene: Scene) -> str:
         f"{number(moving.items)} items",
         f"{number(round(moving.frames_rate))} frames/s",
         f"p99 {seconds_(moving.p99)}",
+        *_load(moving),
     ]
     return ", ".join([*words, *scene.faults])
 
@@ -143,7 +145,18 @@ def _figures(scene: Scene, moving: Moving) -> Table:
     table.add_row("items", f"{number(moving.items)} published")
     table.add_row("frames", f"{number(round(moving.frames_rate))} a second")
     table.add_row("publish → device", f"p99 {seconds_(moving.p99)}")
+    for said in _load(moving):
+        table.add_row("overload", said)
     return table
+
+
+def _load(moving: Moving) -> list[str]:
+    """What the server gives up now, if it gives up anything."""
+    load = moving.load
+    if load is None or load.easy:
+        return []
+    held = [f"{things(count, what)} held" for what, count in load.held.items() if count]
+    return [", ".join((f"level {load.level}: {LEVELS[load.level].name}", *held))]
 
 
 def _devices(moving: Moving) -> str:

@@ -8,7 +8,7 @@ for all.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from devices.frames import BadFrame, decode_frame
 from simulator.checker import URGENT, Checker, items_of
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from devices.replica import Received
     from simulator.facts import Content, Finding
 
-_NOBODY: tuple[float, set[str]] = (0.0, set())
+
+class _Awaited(NamedTuple):
+    """An urgent item on its way: when it was sent, who has not got it yet, and where its times go."""
+
+    sent: float
+    there: set[str]
+    times: Histogram
 
 
 class Sight:
@@ -32,22 +38,41 @@ class Sight:
 
     Attributes:
         there: Says which of them are connected now.
-        urgent: Seconds from publishing an urgent item to the window of a judged device that was connected then.
+        dialled: Says when the present connection of one of them was begun (`time.perf_counter`).
+        phase: Says the name of the present phase.
+        urgent: Seconds from publishing an urgent item to the window of a judged device that was connected then, by the
+            phase in which it was published.
     """
 
     def __init__(self, checker: Checker, sample: Collection[str]) -> None:
         self.there: Callable[[], set[str]] = set
-        self.urgent = Histogram()
+        self.dialled: Callable[[str], float] = _always
+        self.phase: Callable[[], str] = str
+        self.urgent: dict[str, Histogram] = {}
+        self._fresh = Histogram()
         self._checker = checker
         self._sample = frozenset(sample)
-        self._waiting: dict[str | bytes, tuple[float, set[str]]] = {}
+        self._waiting: dict[str | bytes, _Awaited] = {}
 
     def published(self, content: Content) -> None:
         """An item goes out now."""
         if content.priority == URGENT and not content.retract:
-            there = self.there()
+            times = self.urgent.setdefault(self.phase(), Histogram())
+            awaited = _Awaited(time.perf_counter(), self.there(), times)
             for text in {content.payload, content.brief or content.payload}:
-                self._waiting[text] = time.perf_counter(), there
+                self._waiting[text] = awaited
+
+    def all_urgent(self) -> Histogram:
+        """The times of all phases."""
+        found = Histogram()
+        for times in self.urgent.values():
+            found.merge(times)
+        return found
+
+    def take_urgent(self) -> Histogram:
+        """The times of those that arrived since the last call."""
+        found, self._fresh = self._fresh, Histogram()
+        return found
 
     # ---- What the fleet calls
 
@@ -90,10 +115,19 @@ class Sight:
         except BadFrame:  # the judge has found it
             return
         for item in items_of(frame) if frame is not None else ():
-            sent, there = self._waiting.get(item.payload, _NOBODY)
-            if device in there:
-                self.urgent.add(time.perf_counter() - sent)
-                there.discard(device)
+            awaited = self._waiting.get(item.payload)
+            if awaited is not None and device in awaited.there:
+                awaited.there.discard(device)
+                if self.dialled(device) > awaited.sent:
+                    continue  # it was lost on the way, with the connection: that is in the wake-up
+                took = time.perf_counter() - awaited.sent
+                awaited.times.add(took)
+                self._fresh.add(took)
+
+
+def _always(device: str) -> float:  # noqa: ARG001 - of a device
+    """The connection was there from the beginning."""
+    return 0.0
 
 
 def _nothing() -> None:

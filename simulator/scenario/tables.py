@@ -18,6 +18,8 @@ from simulator.scenario.words import near
 _NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_RANGE = re.compile(r"\{(\d{1,5})\.\.(\d{1,5})\}")
+_MOST_CHANNELS = 10_000
 DAY = 86_400
 LONGEST_TTL = 30 * DAY
 
@@ -27,6 +29,23 @@ def _seconds(value: Any) -> Any:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         return float(match[1]) * _UNITS[match[2]]
     return value
+
+
+def expanded(text: str) -> list[str]:
+    """The texts that one with a range stands for: `site/{1..3}` for three, one without for itself.
+
+    Raises:
+        ValueError: There are two ranges, or one is empty or too long.
+    """
+    ranges = _RANGE.findall(text)
+    if not ranges:
+        return [text]
+    first, last = map(int, ranges[0])
+    if len(ranges) > 1 or not first <= last < first + _MOST_CHANNELS:
+        raise ValueError(
+            f"{text!r} must have one range, the smaller number first, of {_MOST_CHANNELS} numbers at most"
+        )
+    return [_RANGE.sub(str(number), text) for number in range(first, last + 1)]
 
 
 Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
@@ -93,7 +112,8 @@ class DeviceClass(Table):
     follow: tuple[str, ...] | None = Field(
         default=None,
         max_length=32,
-        description="Filters over channels; unset: the server's default.",
+        description="Filters over channels; unset: the server's default. Of `site/{1..9}` each device "
+        "follows one, in turn.",
     )
     people: bool = Field(default=False, description="Whether a person is in front of each.")
     stall: Seconds = Field(
@@ -122,7 +142,7 @@ class DeviceClass(Table):
     @field_validator("follow")
     @classmethod
     def _check_follow(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for each in value or ():
+        for each in (one for text in value or () for one in expanded(text)):
             if not valid_filter(each):
                 raise ValueError(f"{each!r} is no filter over channels, such as alerts/+/ca or #")
         return value
@@ -161,7 +181,10 @@ class Publisher(Table):
         description="Items per second: of the generator, or at most of the stream, which is thinned.",
     )
     channels: tuple[str, ...] = Field(
-        default=("news",), min_length=1, max_length=64, description="Where the generator publishes."
+        default=("news",),
+        min_length=1,
+        max_length=64,
+        description="Where the generator publishes; `site/{1..9}` are nine.",
     )
     sizes: tuple[int, int] = Field(default=(24, 120), description="Bytes of payload, from and to.")
     priorities: tuple[Weight, Weight, Weight, Weight] = Field(
@@ -177,6 +200,12 @@ class Publisher(Table):
     )
     retracts: Share = Field(default=0.0, description="Share that take an earlier item back.")
     poison: Share = Field(default=0.0, description="Share that fragile devices crash on.")
+    late: Seconds | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which an item that could not be sent is left out, as sensors do that have a newer "
+        "value by then; unset: all are sent, however late.",
+    )
     people: bool = Field(
         default=False,
         description="Whether its items are of the kind that people have true interests in.",
@@ -185,10 +214,11 @@ class Publisher(Table):
     @field_validator("channels")
     @classmethod
     def _check_channels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for each in value:
+        channels = tuple(one for text in value for one in expanded(text))
+        for each in channels:
             if not each or not valid_topic(f"items/{each}"):
                 raise ValueError(f"{each!r} is no channel: topic levels without + and #")
-        return value
+        return channels
 
     @field_validator("sizes")
     @classmethod

@@ -72,6 +72,8 @@ class Timeline:
         moments: Faults in the order of their beginning.
         seconds: Of the whole run, the rest at the end not counted.
         stretch: So many times as long as in the file it takes.
+        busy: Phases in which somebody publishes more than usual.
+        before: Name of the last phase before the first fault and the first busy phase; None if there is none.
     """
 
     phases: tuple[Span, ...]
@@ -79,6 +81,8 @@ class Timeline:
     moments: tuple[Moment, ...]
     seconds: float
     stretch: float
+    busy: tuple[Span, ...] = ()
+    before: str | None = None
 
     def phase(self, at: float) -> Span:
         """The phase at a time; the last one from its end on."""
@@ -103,13 +107,24 @@ def timeline(scenario: Scenario, seconds: float | None = None) -> Timeline:
         for phase, start, end in zip(scenario.phases, starts, ends, strict=True)
     )
     begins = {span.name: span.start for span in phases}
-    moments = (_moment(fault, begins, stretch) for fault in scenario.faults)
+    moments = sorted(
+        (_moment(fault, begins, stretch) for fault in scenario.faults), key=lambda moment: moment.at
+    )
+    busy = tuple(
+        span
+        for span, phase in zip(phases, scenario.phases, strict=True)
+        if any(factor > 1 for factor in phase.rates.values())
+    )
+    first = min([span.start for span in busy] + [moment.at for moment in moments], default=0.0)
+    calm = [span.name for span in phases if span.end <= first]
     return Timeline(
         phases,
         tuple(_ramps(scenario.phases, starts, stretch)),
-        tuple(sorted(moments, key=lambda moment: moment.at)),
+        tuple(moments),
         total,
         stretch,
+        busy,
+        calm[-1] if calm else None,
     )
 
 

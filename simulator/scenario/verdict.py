@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simulator.bounds import quantile
 from simulator.results import Broken, Check, ClassResult, Distribution
+from simulator.scenario.aftermath import Aftermath, judged
 from simulator.scenario.figures import bytes_, number, seconds_, share
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Facts:
         poison: Items that the server keeps out of a feed without the device having dismissed them.
         truth: What windows were worth to people.
         batteries: Devices with a battery.
+        aftermath: What trouble did, and how long until it was over.
     """
 
     asked: bool
@@ -93,6 +95,7 @@ class Facts:
     poison: int = 0
     truth: Truth | None = None
     batteries: int = 0
+    aftermath: Aftermath = field(default_factory=Aftermath)
 
     def found(self, promise: str) -> int:
         """How often a promise was broken, as far as the judge says."""
@@ -221,6 +224,7 @@ def expectations(
         checks.append(
             _at_most("converged_within", worst, expect.converged_within, "the last device")
         )
+    checks += judged(expect, facts.aftermath)
     checks += _further(expect, facts, whole)
     return checks
 

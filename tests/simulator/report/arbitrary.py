@@ -14,6 +14,7 @@ from simulator.results import (
     Result,
     Series,
     Span,
+    Stage,
     Truth,
 )
 
@@ -74,6 +75,7 @@ def results(draw):
         items=draw(COUNTS),
         drops=draw(COUNTS),
         truth=draw(st.none() | truths()),
+        stages=draw(tuples(st.builds(Stage, TEXT, distributions()), 2)),
         checks=draw(tuples(checks)),
         broken=draw(tuples(st.builds(Broken, TEXT, TEXT, tuples(TEXT)))),
         notes=draw(tuples(TEXT)),

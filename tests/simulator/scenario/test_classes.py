@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulator.links.profiles import PROFILES
 from simulator.scenario.classes import TooFew, chosen, sample, sizes, specs
 from simulator.scenario.model import Scenario
-from simulator.scenario.tables import DeviceClass
+from simulator.scenario.tables import DeviceClass, Publisher
 
 
 def classes(*shares: float, count: int | None = None) -> list[DeviceClass]:
@@ -88,3 +88,21 @@ def test_a_sample_has_some_of_every_class_and_never_one_twice() -> None:
     assert len(found) == len(set(found)) == 101
     assert sum(name.startswith("s") for name in found) == 2
     assert sample({"one": ["x"]}, 100) == ["x"]
+
+
+def test_of_a_filter_with_a_range_each_device_follows_one_in_turn() -> None:
+    found = specs(scenario({"name": "a", "follow": ["site/{1..3}/x", "alarm"]}), 6, 1)
+    assert [spec.follow for spec in found] == [
+        (f"site/{place}/x", "alarm") for place in (2, 3, 1, 2, 3, 1)
+    ]
+
+
+@pytest.mark.parametrize("text", ["a/{3..1}", "a/{1..2}/{1..2}", "a/{1..99999}"])
+def test_a_range_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must have one range"):
+        scenario({"name": "a", "follow": [text]})
+
+
+def test_a_publisher_uses_every_channel_of_a_range() -> None:
+    found = Publisher(name="p", rate=1, channels=("a/{8..10}", "b"))
+    assert found.channels == ("a/8", "a/9", "a/10", "b")

@@ -115,3 +115,19 @@ async def test_a_lost_connection_is_made_again_and_what_was_under_way_is_repeate
     assert staff.repeated == 1
     staying.cancel()
     staff.close()
+
+
+async def test_what_is_late_is_left_out_where_newer_values_come_anyway(feed: TinyFeed) -> None:
+    heard: list[Offer] = []
+    checker = Checker(ServerClock())
+    publisher = FaultyPublisher("news", Json(1), checker, lambda: ("127.0.0.1", feed.port))
+    one = Posting(publisher, every(0.01), ALWAYS, heard.append, late=0.2)
+    staff = Desk([one], one)
+    assert await staff.connect()
+    # It begins a second late: four fifths of what was due are over.
+    await staff.run(time.monotonic() - 1.0, 1.2)
+    assert one.sent + one.left_out == 120
+    assert one.left_out >= 80
+    assert heard[0].nominal >= 0.8
+    assert staff.left_out == 2 * one.left_out  # the same one, as its own control room
+    staff.close()

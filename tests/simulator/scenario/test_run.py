@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker.commands.simulate_hosts import OneServer, Running
+from broker.commands.simulate_server import TOLD
 from feedgen.store.sqlite_file import FILE
 from simulator.faults.server import ServerFault
 from simulator.scenario.classes import TooFew
@@ -33,6 +34,7 @@ TEXT = """
 name = "try"
 about = "To try it."
 speed = 60
+feedback = 0.1
 [server.settings.feed]
 hello_wait = 0.5
 [[class]]
@@ -102,7 +104,7 @@ def broken(result: Result) -> set[str]:
 
 async def test_trouble_of_all_kinds_breaks_no_promise(tmp_path: Path) -> None:
     result = await run(
-        OneServer(tmp_path / "server", {"feed.hello_wait": 0.5}),
+        OneServer(tmp_path / "server", TOLD | {"feed.hello_wait": 0.5}),
         KILL,
         fault("outage", who="panel", share=0.5, over=0.5),
         fault("power-loss", who="phone", share=0.3, over=0.5, at=4),
@@ -111,7 +113,7 @@ async def test_trouble_of_all_kinds_breaks_no_promise(tmp_path: Path) -> None:
         fault("hole", who="phone", share=0.3, at=4.5),
         fault("poison", count=1, channel="news", priority=2, at=2),
         fault("burst", count=2, at=2),
-        fault("spike", who="news", factor=3.0),
+        fault("spike", who=["news", "feedback"], factor=3.0),
         "[expect]\nurgent_p99 = 20\n",
     )
     assert broken(result) == set()
@@ -123,6 +125,7 @@ async def test_trouble_of_all_kinds_breaks_no_promise(tmp_path: Path) -> None:
     panel, phone, old = result.classes
     assert (panel.devices, phone.devices, old.devices) == (15, 10, 5)
     assert panel.latency.count > 50
+    assert panel.counts["feedback"] > 0
     assert phone.wake_up.count >= 10
     assert phone.packets_down > 0
     assert phone.joules > 0
@@ -138,6 +141,12 @@ async def test_trouble_of_all_kinds_breaks_no_promise(tmp_path: Path) -> None:
     assert 3 <= kill.start < kill.end < 8
     assert max(rows["server memory"]) > 30 * 2**20
     assert max(rows["frames/s"]) > 0
+    # What the server said of itself, but for the time when there was none.
+    levels = [level for level in rows["overload level"] if level == level]  # noqa: PLR0124 - NaN
+    assert levels
+    assert {*levels} <= {*range(6)}
+    assert [stage.name for stage in result.stages] == ["trouble"]
+    assert not any("$SYS" in note for note in result.notes)
 
 
 SLEEPERS = """
@@ -243,7 +252,7 @@ async def test_a_server_that_does_not_start_is_a_result_too(tmp_path: Path) -> N
 
 @contextlib.asynccontextmanager
 async def there_already(directory: Path) -> AsyncIterator[OneServer]:
-    server = OneServer(directory / "server", {"feed.hello_wait": 0.5})
+    server = OneServer(directory / "server", {"feed.hello_wait": 0.5, "topics.enabled": False})
     await server.start()
     yield server
     await server.close()
@@ -258,6 +267,7 @@ async def test_of_a_server_that_cannot_be_asked_only_what_is_seen_is_judged(
         assert server.running
     assert result.complete
     assert any("kill at 3 s was left out" in note for note in result.notes)
+    assert any("tells nothing of its load under $SYS" in note for note in result.notes)
     assert [name for name, check in checks(result).items() if check.ok is None] == [
         "G1", "G2", "G3", "G5",
     ]  # fmt: skip

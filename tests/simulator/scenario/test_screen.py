@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
+from simulator.load import Load
 from simulator.results import Broken, Check, Result, Span
 from simulator.scenario.samples import Moving
 from simulator.scenario.screen import Scene, line, picture, screen, summary
@@ -90,3 +92,11 @@ def test_a_broken_promise_stands_with_its_evidence() -> None:
 
 def test_an_interrupted_run_proves_nothing() -> None:
     assert "proves nothing" in printed(summary(result(complete=False)))
+
+
+def test_what_the_server_gives_up_is_shown_as_long_as_it_does() -> None:
+    loaded = replace(MOVING, load=Load(4, items=1_234, publishers=1))
+    assert "level 4: holding, 1 234 items held, 1 publisher held" in line(scene(moving=loaded))
+    assert "level 4: holding" in printed(picture(scene(moving=loaded), 100))
+    for easy in (MOVING, replace(MOVING, load=Load(0, lag=9.0))):
+        assert "level" not in line(scene(moving=easy))

@@ -38,9 +38,9 @@ def test_an_urgent_item_is_timed_once_for_each_device_that_was_there() -> None:
     found.published(ALERT)
     for device in ("a", "a", "late"):
         found.frame(device, f"f/{device}", frame("run"), Received.APPLIED)
-    assert found.urgent.count == 1
+    assert found.all_urgent().count == 1
     found.frame("b", "f/b", frame("run"), Received.APPLIED)
-    assert found.urgent.count == 2
+    assert found.all_urgent().count == 2
 
 
 def test_an_item_that_is_not_urgent_is_not_timed() -> None:
@@ -49,7 +49,7 @@ def test_an_item_that_is_not_urgent_is_not_timed() -> None:
     checker.sent(calm, time.time())
     found.published(calm)
     found.frame("a", "f/a", frame("calm"), Received.APPLIED)
-    assert found.urgent.count == 0
+    assert found.all_urgent().count == 0
 
 
 def test_what_a_device_judges_itself_and_what_it_dismisses_is_passed_on() -> None:
@@ -59,3 +59,28 @@ def test_what_a_device_judges_itself_and_what_it_dismisses_is_passed_on() -> Non
     found.dismissed("other", 5)
     assert [one.promise for one in checker.take()] == ["wire"]
     assert checker.poisoned({("a", 4), ("a", 9), ("other", 5)}) == 2
+
+
+def test_urgent_items_are_timed_by_the_phase_in_which_they_were_published() -> None:
+    found, checker = sight("a")
+    for phase, text in (("calm", "run"), ("storm", "hide")):
+        alert = Content(Key("alerts", text), text, priority=3)
+        checker.sent(alert, time.time())
+        found.phase = lambda phase=phase: phase
+        found.published(alert)
+    found.phase = lambda: "after"
+    for place, text in enumerate(("run", "hide"), start=1):
+        found.frame("a", "f/a", frame(text, place + 1, place), Received.APPLIED)
+    assert {phase: times.count for phase, times in found.urgent.items()} == {"calm": 1, "storm": 1}
+    assert found.all_urgent().count == 2
+    assert (found.take_urgent().count, found.take_urgent().count) == (2, 0)
+
+
+def test_an_item_that_was_lost_with_the_connection_is_not_timed() -> None:
+    found, _ = sight("a", "b")
+    found.published(ALERT)
+    lost = time.perf_counter()
+    found.dialled = {"a": lost, "b": 0.0}.__getitem__
+    for device in ("a", "b"):
+        found.frame(device, f"f/{device}", frame("run"), Received.APPLIED)
+    assert found.all_urgent().count == 1

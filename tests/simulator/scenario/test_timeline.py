@@ -106,3 +106,20 @@ def test_what_is_due_is_due_when_its_nominal_time_has_passed(
         due = found.due(time)
         if due != float("inf"):
             assert found.passed(due) == pytest.approx(time, abs=1e-6)
+
+
+def test_the_phase_to_compare_with_is_the_last_one_before_anything_goes_wrong() -> None:
+    text = TEXT.replace("at = 1\n", "at = 12\n").replace("news = 3, ", "")
+    line = timeline(parse(text, "try.toml"))
+    assert (line.before, line.busy) == ("calm", ())
+    # With the server killed in the first phase there is none.
+    assert timeline(scenario()).before is None
+
+
+def test_a_phase_with_more_than_usual_is_trouble_too() -> None:
+    text = TEXT.partition("[[fault]]")[0]
+    line = timeline(parse(text, "try.toml"))
+    assert line.before == "calm"
+    assert [span.name for span in line.busy] == ["busy"]
+    nothing = timeline(parse(text.replace("news = 3", "news = 1"), "try.toml"))
+    assert (nothing.before, nothing.busy) == (None, ())
