@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from amqtt.broker import Broker
 
 from broker.amqtt_seam import external_listener
-from broker.run import logs
+from broker.run import collector, logs
 from broker.run.reload import Reloader, ServerTarget
 from broker.run.supervisor import Supervisor
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from broker.config import Config
     from broker.config_layers import Resolved
     from broker.plugin import FeedPlugin
-
-_GC_THRESHOLD = 20_000
 
 
 def run(config: Config, read: Callable[[], Resolved]) -> int:
@@ -77,21 +74,18 @@ async def _serve(config: Config, read: Callable[[], Resolved]) -> int:
     server = plugin.server
     assert server is not None
     supervisor = Supervisor(os.environ, server.store, Reloader(config, read, ServerTarget(server)))
-    # What is there now stays: the collector need not walk it again, and what comes and goes with
-    # connections and items has no cycles worth walking for every few hundred objects.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 20)
+    collector.settle()
     ports = [
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in server.addresses
     ]
     if config.tls.bind is not None:
         ports[-1] += " with TLS"
     registration = "open" if config.open_mode else "closed"
+    page = f", page {server.web.url}" if server.web is not None else ""
     node = f"node {server.node.name}, " if server.node is not None else ""
     supervisor.ready()
     print(  # noqa: T201 (the one line that tells a supervisor that the server is ready)
-        f"fleetfeed: listening on {' and '.join(ports)} ({node}data {config.data}, {registration} registration)",
+        f"fleetfeed: listening on {' and '.join(ports)} ({node}data {config.data}, {registration} registration{page})",
         flush=True,
     )
     await stop.wait()

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from broker.config_cluster import ClusterSettings, StoreSettings
 from broker.config_gateway import GatewaySettings
+from broker.config_http import OFF, HttpSettings
 from broker.config_log import LogSettings
 from broker.config_overload import BudgetSettings, OverloadSettings
 from broker.config_sections import (
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "FeedSettings",
     "GatewaySettings",
+    "HttpSettings",
     "LimitSettings",
     "LogSettings",
     "OverloadSettings",
@@ -49,9 +51,6 @@ __all__ = [
     "TopicSettings",
     "is_loopback",
 ]
-
-OFF = "off"
-"""In the place of an address: no such port."""
 
 
 class Config(BaseSettings):
@@ -102,6 +101,7 @@ class Config(BaseSettings):
     cluster: ClusterSettings = ClusterSettings()
     gateway: GatewaySettings = GatewaySettings()
     log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
 
     @classmethod
     def settings_customise_sources(

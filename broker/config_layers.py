@@ -184,6 +184,8 @@ _EXAMPLES: dict[str, Any] = {
     "token.issuer": "https://login.example.com",
     "token.audience": "fleetfeed",
     "gateway.instance": "fleetfeed",
+    "http.token_file": "http-token",
+    "http.send": True,
 }
 
 

@@ -21,17 +21,25 @@ class OverloadSettings(BaseModel):
         "load, and connections are not paced.",
     )
     loop_lag: float = Field(
-        default=0.025,
+        default=0.1,
         ge=0.005,
         le=10,
         description="Seconds that a timer may fire too late. Beyond, level 1 begins, and each level after "
-        "it when it is a third more; so with the other three.",
+        "it when it is a third more; so with the others.",
     )
     item_delay: float = Field(
-        default=0.15,
+        default=0.25,
         ge=0.01,
         le=60,
-        description="Seconds that an item which is not held may wait for the store and the engine.",
+        description="Seconds that an item which is stored and not held may wait for the engine, and "
+        "changes of feeds for their turn to be sent.",
+    )
+    store_delay: float = Field(
+        default=0.75,
+        ge=0.01,
+        le=60,
+        description="Seconds that an item may wait for the store. More than for the rest: one slow commit "
+        "is no overload.",
     )
     bytes_waiting: int = Field(
         default=67_108_864,
@@ -49,7 +57,7 @@ class OverloadSettings(BaseModel):
         default=3,
         ge=1,
         le=100,
-        description="Looks in a row, ten a second, that must be over for the level to rise.",
+        description="Looks in a row, ten a second, that must be over for the level to rise; by one at each.",
     )
     calm: float = Field(
         default=1.0,
@@ -101,9 +109,16 @@ class BudgetSettings(BaseModel):
         "valuable longest; urgent items pass, and count.",
     )
     device_bytes: Hourly = Field(default=0, description="Bytes of these frames, likewise.")
+    device_messages: Hourly = Field(
+        default=0,
+        description="What one device says: hellos, feedback, profiles. A device that has said more is not "
+        "read until there is budget again, nor is what it acknowledges; nothing is dropped. Not "
+        "beside an outside broker, where all of them share one connection.",
+    )
     publisher_items: Hourly = Field(
         default=0,
-        description="Items of one publisher, by user name, or by client id where nobody proves a name. "
+        description="Items of one publisher, by user name, or by client id where nobody proves a name; "
+        "beside an outside broker, which names nobody, of all together. "
         "Who has sent more is not read until there is budget again; nothing is dropped.",
     )
     publisher_bytes: Hourly = Field(
@@ -117,7 +132,7 @@ class BudgetSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_enough(self) -> Self:
-        for name in ("device_frames", "publisher_items"):
+        for name in ("device_frames", "device_messages", "publisher_items"):
             if getattr(self, name) == 1:
                 raise ValueError(
                     f"{name} is 0, for no limit, or at least 2: half of it can be spent at once"

@@ -53,6 +53,7 @@ def insecurities(config: Config, *, files: bool = True) -> tuple[Insecurity, ...
             Without it the answer depends on `config` alone.
     """
     found = [*_ports(config), *_topics(config), *_logins(config), *_store(config), *_rest(config)]
+    found += _http(config)
     if files:
         found += _files(config)
     return tuple(found)
@@ -148,12 +149,32 @@ def _store(config: Config) -> Iterator[Insecurity]:
         )
 
 
+def _http(config: Config) -> Iterator[Insecurity]:
+    http = config.http
+    if http.loopback:
+        return
+    yield Insecurity(
+        "http.bind",
+        http.bind,
+        "the token and all that the page shows cross the network in the clear; set it to loopback, behind a"
+        " proxy that encrypts.",
+    )
+    if http.send:
+        yield Insecurity(
+            "http.send",
+            True,
+            "whoever has the token may publish items on every channel; leave it unset.",
+        )
+
+
 def _files(config: Config) -> Iterator[Insecurity]:
     yield from _open_file(config.data, "data", stat.S_IRWXG | stat.S_IRWXO, "700")
     # A group may read a key: that is how services share one certificate.
     others = stat.S_IWGRP | stat.S_IRWXO
     if config.tls.key is not None:
         yield from _open_file(config.tls.key, "tls.key", others, "600")
+    if config.http.token_file is not None:
+        yield from _open_file(config.http.token_file, "http.token_file", others, "600")
     if config.token.key is not None and config.token.algorithm == "HS256":
         yield from _open_file(config.token.key, "token.key", others, "600")
         yield from _short_secret(config.token.key)

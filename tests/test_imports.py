@@ -84,7 +84,7 @@ LIBRARIES = {
     "broker/commands/": {"msgpack", "paho"},
     "broker/gateway/": {"msgpack"},
     "broker/run/": {"cryptography"},
-    "broker/web/": {"prometheus_client", "starlette", "uvicorn"},
+    "broker/web/": {"msgpack", "prometheus_client", "starlette", "uvicorn"},
     "devices/": {"msgpack", "numpy", "paho"},
     # Firmware, for another Python: its files lie side by side on the device.
     "devices/micropython/": {"feedreplica", "feedwire", "fleetfeed", "micropython", "umqtt"},

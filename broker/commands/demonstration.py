@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from broker.commands.shell import Failure
 from broker.control import SOCKET_NAME, ControlClient, ControlError
+from broker.web.opening import missing
 from simulator.demo import ServerHandle, run_demo
 
 if TYPE_CHECKING:
@@ -25,6 +28,21 @@ if TYPE_CHECKING:
 READY = "fleetfeed: listening on "
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A server that serves.
+
+    Attributes:
+        host: Where its MQTT port is.
+        port: Its number.
+        page: The address of its live page; "" where what that needs is not installed.
+    """
+
+    host: str
+    port: int
+    page: str
 
 
 def run(*, seconds: float, devices: int, seed: int, as_json: bool) -> int:
@@ -54,23 +72,26 @@ async def _demo(*, seconds: float, devices: int, seed: int, as_json: bool) -> in
             except ControlError as error:
                 raise Failure(f"the demo's server did not say what it shows: {error}") from error
 
-        async with server_process(Path(directory)) as (host, port):
+        console = Console(stderr=as_json)
+        async with server_process(Path(directory)) as ready:
+            if ready.page:
+                console.print(f"See it at {ready.page} while it runs.", highlight=False)
             return await run_demo(
                 seconds=seconds,
                 devices=devices,
                 seed=seed,
                 json_output=as_json,
-                server=ServerHandle(host=host, port=port, window=window),
-                console=Console(stderr=as_json),
+                server=ServerHandle(host=ready.host, port=ready.port, window=window),
+                console=console,
             )
 
 
 @contextlib.asynccontextmanager
-async def server_process(data: Path) -> AsyncIterator[tuple[str, int]]:
-    """Run `fleetfeed serve` on a free port of loopback and stop it at the end, whatever happens.
+async def server_process(data: Path) -> AsyncIterator[Ready]:
+    """Run `fleetfeed serve` on free ports of loopback and stop it at the end, whatever happens.
 
     Yields:
-        Host and port, once it is ready.
+        Where it is, once it is ready.
 
     Raises:
         Failure: it did not start; with its own last words.
@@ -81,6 +102,7 @@ async def server_process(data: Path) -> AsyncIterator[tuple[str, int]]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "broker", "serve", "--bind", "127.0.0.1:0", "--open"),
             *("--data", str(data), "--log-level", "warning"),
+            *("--http", "off" if missing() else "127.0.0.1:0"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=words,
@@ -93,7 +115,7 @@ async def server_process(data: Path) -> AsyncIterator[tuple[str, int]]:
             await _stop(process)
 
 
-async def _ready(process: asyncio.subprocess.Process, words: BinaryIO) -> tuple[str, int]:
+async def _ready(process: asyncio.subprocess.Process, words: BinaryIO) -> Ready:
     """Wait for the line that says where the server listens."""
     assert process.stdout is not None
     line = ""
@@ -111,7 +133,8 @@ async def _ready(process: asyncio.subprocess.Process, words: BinaryIO) -> tuple[
         )
         raise Failure(f"the demo's server did not start: {last or 'it said nothing'}")
     host, _, port = line.removeprefix(READY).split()[0].rpartition(":")
-    return host, int(port)
+    page = re.search(r"page (\S+)\)", line)
+    return Ready(host, int(port), page[1] if page else "")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -58,6 +58,7 @@ def gateway(
             show_default="only with a broker on loopback",
         ),
     ] = None,
+    http: shell.Http = None,
     config: shell.ConfigFile = None,
     log_level: Annotated[
         str | None,
@@ -71,8 +72,17 @@ def gateway(
     seen by other users of this machine; --password-file and FLEETFEED_PASSWORD
     cannot. One line is printed when it is ready.
     """
+    from broker.run import hang_up  # noqa: PLC0415 - not for --help
+
+    hang_up.remember()
     address = address_of(broker, password_file, ca)
-    flags = {"store.url": store, "data": data, "open": open_, "log_level": log_level}
+    flags = {
+        "store.url": store,
+        "data": data,
+        "open": open_,
+        "log_level": log_level,
+        "http.bind": http,
+    }
     found = shell.resolved(config, flags)
     if found.config is None:
         shell.fail_invalid(found.problems)

@@ -42,6 +42,7 @@ def serve(
             show_default="only on loopback",
         ),
     ] = None,
+    http: shell.Http = None,
     config: shell.ConfigFile = None,
     log_level: Annotated[
         str | None,
@@ -55,7 +56,17 @@ def serve(
     Use check-config to see what a server would use, and from where.
     On SIGHUP it looks at the configuration and its certificates again.
     """
-    flags = {"bind": bind, "data": data, "store.url": store, "open": open_, "log_level": log_level}
+    from broker.run import hang_up  # noqa: PLC0415 - not for --help
+
+    hang_up.remember()
+    flags = {
+        "bind": bind,
+        "data": data,
+        "store.url": store,
+        "open": open_,
+        "log_level": log_level,
+        "http.bind": http,
+    }
     found = shell.resolved(config, flags)
     if found.config is None:
         shell.fail_invalid(found.problems)

@@ -65,7 +65,7 @@ def check_config(
 
 
 def _unusable_files(config: "Config") -> tuple[str, ...]:
-    """Say which certificates and keys the server could not start with."""
+    """Say which certificates, keys and tokens the server could not start with."""
     from broker.access.tls import server_context  # noqa: PLC0415 - only where there is a configuration
     from broker.config_layers import InvalidConfig  # noqa: PLC0415 - pydantic is slow
 
@@ -80,6 +80,13 @@ def _unusable_files(config: "Config") -> tuple[str, ...]:
             from broker.access.tokens import TokenVerifier  # noqa: PLC0415 - few need cryptography
 
             TokenVerifier(config.token)
+    except InvalidConfig as error:
+        problems += error.problems
+    try:
+        if config.http.enabled:
+            from broker.web.opening import require  # noqa: PLC0415 - few have that port
+
+            require(config.http)
     except InvalidConfig as error:
         problems += error.problems
     if config.store.url is not None:

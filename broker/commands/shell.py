@@ -46,6 +46,15 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Data directory of the server.", show_default="fleetfeed-data"),
 ]
+Http = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        metavar="HOST:PORT",
+        help="Where to show metrics, health and the live page; port 0 lets the system choose.",
+        show_default="nowhere",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Host = Annotated[str, typer.Option(help="Where the server is.")]
 Port = Annotated[

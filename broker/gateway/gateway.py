@@ -22,15 +22,19 @@ from broker.gateway.presence import Presence
 from broker.gateway.uplink import Uplink
 from broker.gateway.worker import Worker
 from broker.server import load_registry, node_name
+from broker.web import opening
+from broker.web.subject import Subject
 from feedgen.engine import Engine
 from feedgen.store.base import PutDevice
 from feedgen.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from broker.config import Config
     from broker.gateway.address import BrokerAddress
+    from broker.overload.senders import Source
+    from broker.web.server import WebServer
     from devices.packets import Publish
     from feedgen.ranking.following import Following
     from feedgen.ranking.ranking import Ranking
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PUBLISHERS: Source = ("", "all publishers")
 _TICK = 0.5
 _LEAVING = 5.0
 """Seconds that a stopping worker waits for the store."""
@@ -59,6 +64,8 @@ class Gateway:
         figures: What operators see.
         frames: The uplink that carries frames.
         ingest: Those that bring items and what devices say.
+        web: Where operators look in a browser; None without such a port.
+        stopping: Whether it has begun to end.
     """
 
     def __init__(
@@ -73,9 +80,10 @@ class Gateway:
         self._shared = shared
         self.store: Store = SqliteStore(config.data) if shared is None else shared
         self.node: Worker | None = None
+        self.web: WebServer | None = None
         self._election: Election | None = None
         self._loop = asyncio.get_running_loop()
-        self._stopping = False
+        self.stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._untaken: deque[tuple[Publish, Callable[[], None]]] = deque()
@@ -90,8 +98,11 @@ class Gateway:
             StoreError: The store cannot be used.
             UplinkRefused: The broker refuses.
             OSError: The file of authorities cannot be read.
+            InvalidConfig: The port for operators lacks something.
+            ControlError: The control socket or the port for operators cannot be opened.
         """
         config = self.config
+        opening.require(config.http)
         loaded = await self._open()
         try:
             self._put_together(loaded)
@@ -101,9 +112,12 @@ class Gateway:
             await self.store.close(clean=loaded.clean)
             raise
         self.service.join(self.presence)  # type: ignore[arg-type] # all that it needs of a lane
-        self._control = ControlServer(config.data / SOCKET_NAME, handlers(self, loaded.key))  # type: ignore[arg-type] # all that it needs of a server
+        commands = handlers(self, loaded.key)  # type: ignore[arg-type] # all that it needs of a server
+        self._control = ControlServer(config.data / SOCKET_NAME, commands)
         try:
             await self._control.start()
+            # Before the broker answers, as that may be long: operators see what is waited for.
+            self.web = await opening.open_port(Subject.of_gateway(self, commands))
             await self.frames.start()
             await self._begin_ingest()
         except BaseException:
@@ -152,14 +166,15 @@ class Gateway:
             ranking=ranking,
             **({} if node is None else node.parts()),
         )
-        self.figures = Figures(self.service)
         own = "" if node is None else f"-{node.name}"
         self.metrics = Metrics(
             config.feed.prefix, config.gateway.instance or config.gateway.client_id + own
         )
-        self.frames = self._uplink(own, "", _Frames(self))
-        self.ingest = Ingest(self._uplink, config.feed.prefix, self.item, self.up)
-        self.presence = Presence(config, self.service, self.counters, self.ingest.resume_items)
+        self.frames: Uplink = self._uplink(own, "", _Frames(self))
+        self.ingest: Ingest = Ingest(self._uplink, config.feed.prefix, self.item, self.up)
+        self.figures: Figures = Figures(self.service, node=node, links=self)
+        self.presence = Presence(config, self.service, self.counters, self._read_items)
+        self.service.load.reader = self
         self.service.sending.through(self.frames)
         self._take_up = self.presence.up
         if node is not None:
@@ -209,7 +224,9 @@ class Gateway:
         Raises:
             StoreError: What was pending could not be written.
         """
-        self._stopping = True  # what still comes stays the broker's
+        self.stopping = True  # what still comes stays the broker's
+        if self.web is not None:
+            await self.web.stop()
         self.figures.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -254,13 +271,49 @@ class Gateway:
         if self._untaken or not self._take_item(publish, done):
             self._untaken.append((publish, done))
             self.ingest.pause_items()
-        elif self.service.congested:
+        elif not self._reads_items:
             self.ingest.pause_items()
+
+    @property
+    def _reads_items(self) -> bool:
+        """Whether the broker is to bring more items.
+
+        Who published them it does not say. So all publishers are one here: what stops one elsewhere, a
+        budget or level 5 of overload, leaves the items of all to the broker for a while.
+        """
+        service = self.service
+        return not self._untaken and not service.congested and service.reads(_PUBLISHERS)
+
+    def _read_items(self) -> None:
+        """Reads on, unless there is a reason to wait."""
+        if self._reads_items:
+            self.ingest.resume_items()
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Bytes of frames that the broker has not acknowledged."""
+        return self.frames.window.waiting
+
+    def read_again(self, sources: Sequence[Source]) -> None:
+        """Those who were stopped are read again: here, all are."""
+        del sources
+        self._read_items()
+
+    def adopt(self, config: Config) -> None:
+        """Goes by other settings of overload control and of budgets from now on."""
+        self.config = config.model_copy(update={"open": self.config.open})
+        self.service.adopt(self.config)
 
     def _take_item(self, publish: Publish, done: Callable[[], None]) -> bool:
         channel = publish.topic[len(self.config.feed.prefix) + len("items/") :]
         return self.service.item(
-            channel, publish.payload, dup=publish.dup, done=done, publisher="", qos=publish.qos
+            channel,
+            publish.payload,
+            dup=publish.dup,
+            done=done,
+            publisher="",
+            qos=publish.qos,
+            source=_PUBLISHERS,
         )
 
     def up(self, publish: Publish, done: Callable[[], None]) -> None:
@@ -271,10 +324,10 @@ class Gateway:
 
     def _refuses(self, publish: Publish, done: Callable[[], None]) -> bool:
         """Whether a message is not taken: we are leaving, or it was retained and so is of any age."""
-        if publish.retain and not self._stopping:
+        if publish.retain and not self.stopping:
             self.counters.dropped["retained"] += 1
             done()
-        return self._stopping or publish.retain
+        return self.stopping or publish.retain
 
     def linked(self) -> None:
         """Frames can be sent again."""
@@ -290,10 +343,10 @@ class Gateway:
         self._timer = self._loop.call_later(every, self._on_timer)
         while self._untaken and self._take_item(*self._untaken[0]):
             self._untaken.popleft()
-        if self.ingest.paused and not self._untaken and not self.service.congested:
+        if self.ingest.paused:
             # The store tells when it has worked something off, but the engine does not, nor whoever
             # brings item numbers: with nothing on its way to the store, nobody would.
-            self.ingest.resume_items()
+            self._read_items()
         now = self._loop.time()
         if not self.frames.up:
             return
@@ -308,13 +361,7 @@ class Gateway:
 
     def leaves(self) -> list[tuple[str, str]]:
         """What operators are told of the gateway: paths below `feed/sys/<instance>/`, and texts."""
-        window = self.frames.window
-        return [
-            ("up", "1"),
-            *tree.leaves(self.figures.read()),
-            ("uplink/unacknowledged", str(window.unacknowledged)),
-            ("uplink/bytes", str(window.waiting)),
-        ]
+        return [("up", "1"), *tree.leaves(self.figures.read())]
 
     def _publish_metrics(self, leaves: list[tuple[str, str]]) -> None:
         if self.config.gateway.sys_interval and self.frames.up:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from broker.figures.timing import ItemTimes
 from broker.sending import Sending, framed
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class GatewaySending(Sending):
 
     def __init__(self, shelves: Sequence[Shelf], engine: Engine, counters: Counters) -> None:
         super().__init__(shelves, engine, counters)
+        # What devices confirm is the position that a frame leads to.
+        self.times = ItemTimes(len(shelves), positions=True)
         self._uplink: Uplink | None = None
         self._confirmed: dict[Live, tuple[int, int]] = {}
 
@@ -60,12 +63,6 @@ class GatewaySending(Sending):
                 return
             some, rows = rows[:count], rows[count:]
             self._deliver(shelf_index, some, new=new)
-
-    def _time(self, shelf_index: int, batch: Batch) -> None:
-        # What devices confirm is the position that a frame leads to.
-        ledger, rows = self._shelves[shelf_index].ledger, batch.rows
-        alone = ledger.inflight[rows] == 1
-        self.times.wrote(shelf_index, rows, ledger.seq[rows], alone, monotonic())
 
     def catch_up(self) -> None:
         """There is room again: whoever is behind and may be sent something gets it."""
@@ -110,7 +107,9 @@ class GatewaySending(Sending):
             if rows:
                 self._frames["acked"] += len(rows)
                 found_rows, found_seqs = np.array(rows, np.int32), np.array(seqs, np.int64)
-                self.times.acknowledged(index, found_rows, found_seqs, monotonic(), all_before=True)
+                self.times.acknowledged(index, found_rows, found_seqs, monotonic())
+                if self.tap is not None:
+                    self.tap.confirmed(index, found_rows, found_seqs)
                 due = _ledger(self._shelves[index]).confirm(
                     found_rows, np.array(epochs, np.int64), found_seqs, self._loop.time()
                 )

@@ -10,6 +10,7 @@ from devices.ledger_outside import OutsideLedger
 
 if TYPE_CHECKING:
     from broker.gateway.presence import Presence
+    from broker.lane.connection import Connection
 
 
 class GatewayService(Service):
@@ -19,3 +20,6 @@ class GatewayService(Service):
     sender = GatewaySending
     sending: GatewaySending
     presence: Presence
+
+    def _count_talker(self, connection: Connection, size: int) -> None:
+        """Nothing follows: what all devices say comes on one connection, which is read all the time."""

@@ -23,6 +23,7 @@ from broker.config_layers import InvalidConfig
 from broker.control import SOCKET_NAME, ControlClient, ControlError, NoServer
 from broker.insecurities import insecurities
 from broker.run import findings, probes
+from broker.run.doctor_http import examine_http
 from broker.run.findings import Finding, fail, ok, warn
 from devices.packets import Connect
 from feedgen.store.base import StoreError
@@ -64,6 +65,7 @@ def examine(found: Resolved, broker: BrokerAddress | None = None) -> list[Findin
         *_data(config, running=status is not None),
         *_certificates(config),
         *([] if broker else _ports(config, running=status is not None)),
+        *examine_http(config.http, running=status is not None),
         *_redis(config),
         *([_broker(broker)] if broker else []),
     ]

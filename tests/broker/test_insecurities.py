@@ -45,6 +45,12 @@ def test_an_encrypted_server_with_closed_registration_is_safe():
         (SAFE | {"token": {"key": "t.pem", "algorithm": "EdDSA"}}, ["token.audience"]),
         (SAFE | {"token": {"key": "t.pem", "algorithm": "EdDSA", "audience": "x"}}, []),
         (SAFE | {"limits": {"session_expiry": 31 * 86_400}}, ["limits.session_expiry"]),
+        (SAFE | {"http": {"bind": "127.0.0.1:9464", "send": True}}, []),
+        (SAFE | {"http": {"bind": "0.0.0.0:9464", "token_file": "t"}}, ["http.bind"]),
+        (
+            SAFE | {"http": {"bind": "0.0.0.0:9464", "token_file": "t", "send": True}},
+            ["http.bind", "http.send"],
+        ),
         (SAFE | {"log_level": "debug"}, ["log_level"]),
         (SAFE | {"store": {"url": "redis://127.0.0.1:6379,[::1]:6380"}}, []),
         (SAFE | {"store": {"url": "rediss://user:secret@redis.example:6379"}}, []),

@@ -169,7 +169,7 @@ class Beside(AtBroker):
         """End as a process that is killed: nothing is said to anybody, nothing more happens here."""
         self.is_stopped = True
         gateway = self.gateway
-        gateway._stopping = gateway.service._stopping = True
+        gateway.stopping = gateway.service._stopping = True
         for timer in (gateway._timer, gateway.service._timer):
             assert timer is not None
             timer.cancel()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
+from broker.overload.delays import Delays
+from broker.overload.levels import Level
 from devices.frames import Bye, Delta, Feedback, HelloOptions, Kind, Snapshot, encode_up
 from devices.packets import Publish
 from devices.replica import Replica
@@ -311,3 +314,33 @@ async def test_items_that_were_left_to_the_broker_are_taken_though_the_store_has
     gateway.gateway.ingest.pause_items()
     await AtBroker.publish(gateway, item("a", "first"))
     await gateway.counted("items", "new")
+
+
+async def test_publishers_over_their_budget_together_are_left_to_the_broker_for_a_while(
+    broker: OutsideBroker, beside: Start
+) -> None:
+    gateway = await beside(broker, budgets__publisher_items=4)
+    service = gateway.gateway.service
+    await AtBroker.publish(gateway, *(item(f"a{n}", f"text {n}") for n in range(3)))
+    await gateway.counted("items", "new", 3)
+    assert gateway.gateway.ingest.paused
+    await AtBroker.publish(gateway, item("b", "later"))
+    assert service.status()["overload"]["publishers_over_budget"] == ["all publishers"]
+    assert gateway.count("items", "received") == 3
+    service.overload.senders._senders[("", "all publishers")].items.at -= 3_600.0
+    await gateway.counted("items", "new", 4)
+
+
+async def test_at_level_5_items_are_left_to_the_broker_for_a_while_unless_all_are_urgent(
+    broker: OutsideBroker, beside: Start
+) -> None:
+    gateway = await beside(broker, overload__calm=600.0, overload__samples=1)
+    service = gateway.gateway.service
+    for _ in range(Level.CHOKING):
+        verdict = service.overload.observe(Delays(oldest_item=1e9), time.monotonic())
+        service.load_changed(verdict)
+    await gateway.publish(*(item(f"u{n}", f"fire {n}", priority=3) for n in range(20)))
+    assert not gateway.gateway.ingest.paused
+    await AtBroker.publish(gateway, *(item(f"a{n}", f"text {n}", priority=2) for n in range(60)))
+    await eventually(lambda: service.overload.senders.stops["overload"])
+    await gateway.counted("items", "new", 80)  # all the same, a little later
