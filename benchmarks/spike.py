@@ -364,8 +364,10 @@ def measure(options: Namespace, report: Report) -> None:
         progress(f"connecting {options.devices} devices")
         bench = Bench(stack, options)
         rate = options.rate or bench.sustainable()
-        normal, seen = bench.run("phase", rate=rate, seconds=options.seconds / 2, feedback=FEEDBACK)
-        _row(report, "normal", rate, normal, seen)
+        normal, usual = bench.run(
+            "phase", rate=rate, seconds=options.seconds / 2, feedback=FEEDBACK
+        )
+        _row(report, "normal", rate, normal, usual)
         bench.calm()
         before = resident_bytes(bench.server.pid)
         progress(f"{options.times:g} times {rate} items a second")
@@ -396,6 +398,7 @@ def measure(options: Namespace, report: Report) -> None:
     ]
     recovered = recovering.calm_after
     report.verdicts += [
+        Verdict("highest level at the sustainable rate", max(usual.levels), 0),
         Verdict("urgent p99, spike over normal", spike.at(0.99) / normal.at(0.99), RATIO),
         Verdict("acknowledged items lost", lost, LOST),
         Verdict(

@@ -209,6 +209,13 @@ class Roster:
             if budgets is not None:
                 shelf.allowances = Allowances(budgets)
 
+    def adopt(self, budgets: BudgetSettings) -> None:
+        """Other budgets of devices hold from now on."""
+        for shelf in self.shelves:
+            if shelf.allowances is not None and shelf.allowances.adopt(budgets, self._clock()):
+                for live in filter(None, shelf.lives):
+                    self.attributes_changed(live)
+
     def __len__(self) -> int:
         return len(self._lives)
 

@@ -22,6 +22,8 @@ from broker.figures.reading import Figures
 from broker.lane.exchange import Exchange
 from broker.lane.listener import Lane
 from broker.service import Service
+from broker.web import opening
+from broker.web.subject import Subject
 from devices.profile import Profile
 from devices.registry import Registry
 from feedgen.engine import Engine
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from broker.config import Config
+    from broker.web.server import WebServer
     from feedgen.ranking.following import Following
     from feedgen.ranking.ranking import Ranking
     from feedgen.store.base import Loaded, Store
@@ -53,6 +56,8 @@ class Server:
         addresses: What was bound: the plaintext port, the TLS port, or both in this order.
         exchange: All topics that are not the feed's.
         figures: What operators see.
+        web: Where they see it in a browser; None without such a port.
+        stopping: Whether it has begun to end.
     """
 
     def __init__(self, config: Config, shared: SharedStore | None = None) -> None:
@@ -65,6 +70,8 @@ class Server:
         self.node: Node | None = None
         self.exchange = Exchange(config.topics, self.counters)
         self.addresses: list[tuple[str, int]] = []
+        self.web: WebServer | None = None
+        self.stopping = False
         self._sys: SysPublisher | None = None
 
     @property
@@ -78,9 +85,12 @@ class Server:
         Raises:
             StoreError: The store cannot be used.
             TlsError: A certificate or key cannot be used.
+            InvalidConfig: The port for operators lacks something.
             OSError: An address cannot be bound.
+            ControlError: The control socket or the port for operators cannot be opened.
         """
         config = self.config
+        opening.require(config.http)
         tls = server_context(config.tls) if config.tls.bind is not None else None
         loaded = await self._open()
         try:
@@ -139,9 +149,11 @@ class Server:
             raise
         self.service.join(self.lane)
         self._begin_figures()
-        self._control = ControlServer(config.data / SOCKET_NAME, handlers(self, loaded.key))
+        commands = handlers(self, loaded.key)
+        self._control = ControlServer(config.data / SOCKET_NAME, commands)
         try:
             await self._control.start()
+            self.web = await opening.open_port(Subject.of_server(self, commands))
         except BaseException:
             await self._stop()
             raise
@@ -157,12 +169,17 @@ class Server:
 
     def _begin_figures(self) -> None:
         """Measures from now on, and tells `$SYS`."""
-        self.figures = Figures(self.service, self.lane, self.exchange)
+        self.figures = Figures(self.service, self.lane, self.exchange, node=self.node)
         self.figures.start()
         topics = self.config.topics
         if topics.enabled and topics.sys_interval:
             self._sys = SysPublisher(self.figures, self.exchange, topics.sys_interval)
             self._sys.start()
+
+    def tell_every(self, interval: float) -> None:
+        """Tells `$SYS` as often from now on, where it is told at all."""
+        if self._sys is not None:
+            self._sys.tell_every(interval)
 
     async def _open(self) -> Loaded:
         """Reads the store: all of it, or as a node what all nodes need."""
@@ -198,17 +215,20 @@ class Server:
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Of several servers, lets clients go to the others, a few at a time; `hurry` ends it."""
+        self.stopping = True
         if self.node is not None:
             await self.node.drain(hurry)
 
     async def stop(self) -> None:
         """Closes the ports and keeps every position."""
-        await self._control.stop()
+        if self.web is not None:
+            await self.web.stop()
         await self._stop()
         self.door.close()
 
     async def _stop(self) -> None:
         """Before the store may say that its positions hold, those that do not are taken out."""
+        await self._control.stop()
         self.figures.stop()
         if self._sys is not None:
             self._sys.stop()

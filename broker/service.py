@@ -26,6 +26,7 @@ from broker.learning import LearningLoop
 from broker.overload.coalescing import Gathered
 from broker.overload.levels import EFFECTS
 from broker.overload.overload import Overload
+from broker.overload.portions import Portion
 from broker.overload.watch import Watch
 from broker.positions import Positions
 from broker.profiles import Profiles
@@ -76,16 +77,15 @@ priority, and overtaken by newer contents."""
 _AT_ONCE = 100
 """Items that are given to the engine before the clock is looked at."""
 
-_PUSHED, _SHORT = 16, 0.001
-"""Rows of each shelf whose changes were gathered that are sent before the clock is looked at; twice as many
-each time that this took less than so many seconds."""
+_FEW, _MANY = 64, 2_048
+"""Rows that are always sent at once, and the most that are before the clock is looked at."""
 
 _URGENT = 3
 
 _COUNTED = {Kind.SHOWN: "shown", Kind.OPENED: "opened", Kind.DISMISSED: "dismissed"}
 """What popularity is made of."""
 
-_STEP, _LEARNED_STEP = 16_384, 4_096
+_STEP, _LEARNED_STEP, _LEAST_STEP = 16_384, 4_096, 512
 """What one step of the engine may take, in rows; a row whose items are scored costs some times more."""
 
 _TIMER = 0.25
@@ -205,7 +205,8 @@ class Service:
         )
         self.keep_dismissal: Callable[[str, int], None] = self._keep_dismissal
         """Stores that a device has dismissed an item; a node sets another."""
-        self._step = _STEP if ranking is None else _LEARNED_STEP
+        self._step = Portion(_LEAST_STEP, _STEP if ranking is None else _LEARNED_STEP)
+        self._sent = Portion(_FEW, _MANY)
         self.popularity: Popularity = (
             engine if count is None else count(engine, counters, self._schedule)
         )
@@ -235,8 +236,10 @@ class Service:
         self._schedule()
 
     def adopt(self, config: Config) -> None:
-        """Goes by other settings from now on: limits, and times that devices have."""
+        """Goes by other settings from now on: limits, budgets, and times that devices have."""
         self.config = config
+        self.overload.adopt(config.overload, config.budgets, time.monotonic())
+        self.roster.adopt(config.budgets)
         self.positions.adopt(config.feed, config.limits.session_expiry)
 
     async def stop(self) -> None:
@@ -427,9 +430,10 @@ class Service:
         self._admit(until)
         now = self.now()
         while self.engine.busy and self._loop.time() < until:
-            began = time.monotonic()
-            changes = self.engine.step(now, self._step)
+            began, began_here = time.monotonic(), time.thread_time()
+            changes = self.engine.step(now, self._step.rows)
             self.chunks.add(time.monotonic() - began)
+            self._step.took(time.thread_time() - began_here, more=self.engine.busy)
             for change in changes:
                 self._push(change.shelf, change.rows, urgent=self._urgent)
             self._urgent = self._urgent and self.engine.urgent
@@ -464,39 +468,47 @@ class Service:
                 return
 
     def _push(self, shelf: int, rows: Rows, *, urgent: bool = True) -> None:
-        """Sends rows that changed, or lets them wait for other changes of theirs.
+        """Sends rows that changed, or lets them wait: for their turn, or for other changes of theirs.
 
         Rows that lack an urgent item never wait; `urgent` says whether there can be any.
         """
         coalesce = self.overload.effects.coalesce
-        if not coalesce:
+        if not coalesce and len(rows) <= _FEW:
             self.sending.push(shelf, rows)
             return
         if urgent:
             found = self.sending.urgent(shelf, rows)
             self.sending.push(shelf, rows[found])
             rows = rows[~found]
-        self._changed.add(shelf, rows)
+        self._changed.add(shelf, rows, self._loop.time())
         self._schedule_within(coalesce)
 
     def _push_gathered(self, until: float) -> None:
         """Sends what has waited for long enough, or for nothing."""
         if not self._changed:
             return
-        now = self._loop.time()
+        began = self._loop.time()
         admission = self.overload.admission
-        if now < self._push_at and (self.engine.busy or len(admission) or admission.held):
+        if began < self._push_at and (self.engine.busy or len(admission) or admission.held):
             return
-        most, began = _PUSHED, self._loop.time()
-        while self._changed and began < until:
-            for shelf, rows in self._changed.take(most):
+        now = began
+        while self._changed and now < until:
+            began_here = time.thread_time()
+            for shelf, rows in self._changed.take(self._sent.rows, now):
                 self.sending.push(shelf, rows)
-            ended = self._loop.time()
-            most, began = most * 2 if ended - began < _SHORT else most, ended
+            self._sent.took(time.thread_time() - began_here, more=bool(self._changed))
+            now = self._loop.time()
         if not self._changed:
-            self._push_at = now + self.overload.effects.coalesce
+            self._push_at = began + self.overload.effects.coalesce
 
     # ---- Load
+
+    @property
+    def oldest_change(self) -> float:
+        """Seconds that changes of windows have waited to be sent, for longer than they are to."""
+        since = self._changed.since
+        waited = 0.0 if since is None else self._loop.time() - since
+        return max(waited - self.overload.effects.coalesce, 0.0)
 
     @property
     def items_at_store(self) -> int:
@@ -514,7 +526,7 @@ class Service:
             # What was shown meanwhile goes by keys alone.
             for index, shelf in enumerate(self.roster.shelves):
                 rows = [row for row, live in enumerate(shelf.lives) if live is not None]
-                self._changed.add(index, np.array(rows, np.int32))
+                self._changed.add(index, np.array(rows, np.int32), self._loop.time())
         self.engine.diverse = effects.diverse
         self._schedule()
 
@@ -584,6 +596,8 @@ class Service:
             done()
             return
         self.counters.up[type(message).__name__.lower()] += 1
+        if self.config.budgets.device_messages:
+            self._count_talker(connection, len(payload))
         if isinstance(message, Bye):
             done()  # the end of the connection says the same to an embedded server
             return
@@ -602,6 +616,16 @@ class Service:
             elif isinstance(message, Feedback):
                 self._feedback(live, message)
             done()
+
+    def _count_talker(self, connection: Connection, size: int) -> None:
+        """Reads no further from a device that has said more than it may in an hour."""
+        assert connection.identity is not None, "who says something has been let in"
+        source = (
+            "",
+            f"u/{connection.identity.client_id}",
+        )  # not the client, which may publish items, too
+        if not self.overload.talkers.took(source, size, time.monotonic()):
+            self.lane.stop_reading(connection, source)
 
     def _feedback(self, live: Live, feedback: Feedback) -> None:
         """What people did with items; each counts once, and only if it was sent here."""
@@ -727,7 +751,7 @@ class Service:
             "position": [epoch, seq],
             "unacknowledged": int(ledger.inflight[row]),
             "up_to_date": not bool(ledger.behind[row]),
-            "budget": self.roster.budget(live),
+            "allowance": self.roster.budget(live),
             "failed_connections": int(ledger.failures[row]),
             "barred": barred,
             "window": self.window(device),

@@ -36,6 +36,7 @@ class Admission:
         max_held: Items that may be held; when there are more, the most valuable go on.
 
     Attributes:
+        max_held: As above.
         threshold: The lowest priority that goes on at once.
         held_bytes: Payload bytes of what is held.
         expired: Items that were over when their turn came.
@@ -45,7 +46,6 @@ class Admission:
     __slots__ = (
         "_heap",
         "_held",
-        "_max_held",
         "_offsets",
         "_queue",
         "_queued",
@@ -53,6 +53,7 @@ class Admission:
         "_urgent_bytes",
         "expired",
         "held_bytes",
+        "max_held",
         "queued_bytes",
         "superseded",
         "threshold",
@@ -63,7 +64,7 @@ class Admission:
         self.held_bytes = self.queued_bytes = 0
         self.expired = self.superseded = 0
         self._offsets = offsets
-        self._max_held = max_held
+        self.max_held = max_held
         self._urgent: deque[_Waiting] = deque()
         self._queue: deque[_Waiting] = deque()
         # The one content of each item in `_queue` that still counts.
@@ -160,8 +161,8 @@ class Admission:
                 taken.append(record)
         if not taken and spare:
             self._take_held(taken, min(most, _SPARE), now)
-        if len(self._held) > self._max_held:
-            self._take_held(taken, len(self._held) - self._max_held, now)
+        if len(self._held) > self.max_held:
+            self._take_held(taken, len(self._held) - self.max_held, now)
         return taken
 
     def _take_held(self, taken: list[Record], most: int, now: float) -> None:

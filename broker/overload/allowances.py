@@ -52,7 +52,7 @@ class Allowances:
     """
 
     def __init__(self, budgets: BudgetSettings, size: int = 64) -> None:
-        self._limits = np.array([budgets.device_frames, budgets.device_bytes], np.float64)
+        self._limits = _limits(budgets)
         self.limited = bool(self._limits.any())
         self._heeds_quiet = budgets.quiet_hours
         self.waiting = np.zeros(size, np.bool_)
@@ -66,10 +66,34 @@ class Allowances:
         self._parted: dict[str, Left] = {}
         self._minute = -1
 
+    def adopt(self, budgets: BudgetSettings, now: float) -> bool:
+        """Other budgets hold from now on; who has spent a share of the old one has spent it of the new one.
+
+        Returns: whether quiet hours count otherwise than before, so that `change` is due for each row.
+        """
+        every = np.arange(len(self._at), dtype=np.int32)
+        self._refill(every, now)
+        before, self._limits = self._limits, _limits(budgets)
+        self._left = self._rescaled(self._left, before)
+        for device, (*left, at) in self._parted.items():
+            frames, octets = self._rescaled(np.array(left), before).tolist()
+            self._parted[device] = frames, octets, at
+        self.limited = bool(self._limits.any())
+        heeded, self._heeds_quiet = self._heeds_quiet, budgets.quiet_hours
+        return heeded != budgets.quiet_hours
+
+    def _rescaled(
+        self, left: NDArray[np.float64], before: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What is left under the present limits of what was under those before; shape [..., 2]."""
+        whole = depth(1) * before
+        share = np.divide(left, whole, out=np.ones_like(left), where=whole > 0)
+        return share * (depth(1) * self._limits)
+
     @property
     def active(self) -> bool:
         """Whether any row may have to wait."""
-        return self.limited or bool(self._hours)
+        return self.limited or bool(self._hours) or bool(self.waiting.any())
 
     def concerns(self, rows: Rows) -> bool:
         """Whether any of these rows may have to wait now."""
@@ -196,3 +220,7 @@ class Allowances:
         """What the device of a row has left, for people."""
         share = float(self.share(np.array([row], np.int32), now)[0])
         return {"waiting": bool(self.waiting[row]), "quiet": bool(self.quiet[row]), "left": share}
+
+
+def _limits(budgets: BudgetSettings) -> NDArray[np.float64]:
+    return np.array([budgets.device_frames, budgets.device_bytes], np.float64)

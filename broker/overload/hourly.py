@@ -41,6 +41,12 @@ class Hourly:
         """A budget of which nothing was spent."""
         return cls(limit, depth(limit), now)
 
+    def change(self, limit: float, now: float) -> None:
+        """There is another limit from now on: of what can be spent, the same share is left."""
+        self._refill(now)
+        share = self.left / depth(self.limit) if self.limit else 1.0
+        self.limit, self.left = limit, share * depth(limit)
+
     def spend(self, amount: float, now: float) -> None:
         """Takes this much; the debt is never more than what can be spent at once."""
         if self.limit:

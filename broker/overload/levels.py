@@ -1,7 +1,9 @@
 """Six levels of overload, what each gives up, and when they change.
 
-The level rises at once to what the last few looks all call for: one late timer is no overload. It falls
-one by one, and only after a while of calm, because what a level gave up is what made it calm.
+The level rises by one at each look that calls for more as all of the last few did: one late timer is no
+overload, and one slow commit, which is seen by every look until it ends, must not give up everything. It falls
+one by one, too, and only after a while of calm, because what a level gave up is what made it calm; nor does one
+late timer break that.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Levels:
         since: When it began.
     """
 
-    __slots__ = ("_calm", "_calm_since", "_looks", "level", "since")
+    __slots__ = ("_calm", "_calm_since", "_looks", "_pressure", "level", "since")
 
     def __init__(self, *, samples: int, calm: float, now: float) -> None:
         self.level = Level.NORMAL
@@ -96,19 +98,30 @@ class Levels:
         self._calm = calm
         self._looks: deque[Level] = deque(maxlen=samples)
         self._calm_since: float | None = None
+        self._pressure = 0.0  # of the look before
 
     @property
     def effects(self) -> Effects:
         """What the present level does."""
         return EFFECTS[self.level]
 
+    def adopt(self, *, samples: int, calm: float) -> None:
+        """Goes by other settings from now on."""
+        self._looks = deque(self._looks, maxlen=samples)
+        self._calm = calm
+
+    def end(self, now: float) -> bool:
+        """Gives up nothing any more; whether the level has changed by it."""
+        self._looks.clear()
+        return self.level is not Level.NORMAL and self._go_to(Level.NORMAL, now)
+
     def observe(self, pressure: float, now: float) -> bool:
         """Takes one look; whether the level has changed by it."""
         self._looks.append(level_at(pressure))
-        least = min(self._looks) if len(self._looks) == self._looks.maxlen else Level.NORMAL
-        if least > self.level:
-            return self._go_to(least, now)
-        if not self.level or pressure >= _CALM * begins(self.level):
+        lasting, self._pressure = min(pressure, self._pressure), pressure
+        if len(self._looks) == self._looks.maxlen and min(self._looks) > self.level:
+            return self._go_to(Level(self.level + 1), now)
+        if not self.level or lasting >= _CALM * begins(self.level):
             self._calm_since = None
             return False
         if self._calm_since is None:

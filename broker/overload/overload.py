@@ -29,7 +29,7 @@ class Verdict:
     Attributes:
         before: The level until now.
         level: The level from now on.
-        again: Publishers that are read again.
+        again: Publishers and devices that are read again.
     """
 
     before: Level
@@ -62,6 +62,8 @@ class State:
         publishers_over_budget: Those who are not read for their budget, by name, not all of many.
         publishers_choked: Those who are not read for sending most, likewise.
         publishers_stopped: How often publishers were stopped, by reason.
+        devices_over_budget: Devices that are not read for their budget, by their topics, not all of many.
+        devices_stopped: How often that happened.
         connects_waiting: Clients that wait to be let in.
         connects_refused: Clients that were told to come back later.
         connect_rate: Clients that are let in a second, while any wait.
@@ -82,6 +84,8 @@ class State:
     publishers_over_budget: Sequence[str]
     publishers_choked: Sequence[str]
     publishers_stopped: dict[str, int]
+    devices_over_budget: Sequence[str]
+    devices_stopped: int
     connects_waiting: int
     connects_refused: int
     connect_rate: float
@@ -103,6 +107,7 @@ class Overload:
     Attributes:
         admission: Items on their way to the engine.
         senders: Who publishes how much.
+        talkers: Which device says how much.
         pace: Clients that want to come in.
         delays: The last look.
     """
@@ -116,6 +121,7 @@ class Overload:
         "delays",
         "pace",
         "senders",
+        "talkers",
     )
 
     def __init__(
@@ -126,12 +132,22 @@ class Overload:
         now: float,
     ) -> None:
         self.admission = Admission(offsets, settings.max_held)
-        self.senders = Senders(budgets)
+        self.senders = Senders(budgets.publisher_items, budgets.publisher_bytes)
+        self.talkers = Senders(budgets.device_messages, 0)
         self.pace: Pace[Any] = Pace(settings, now)
         self.delays = self._worst = Delays()
         self._settings = settings
         self._levels = Levels(samples=settings.samples, calm=settings.calm, now=now)
         self._rises = 0
+
+    def adopt(self, settings: OverloadSettings, budgets: BudgetSettings, now: float) -> None:
+        """Goes by other settings from now on. Where control is off now, the next look ends its level."""
+        self._settings = settings
+        self._levels.adopt(samples=settings.samples, calm=settings.calm)
+        self.admission.max_held = settings.max_held
+        self.pace.adopt(settings)
+        self.senders.adopt(budgets.publisher_items, budgets.publisher_bytes, now)
+        self.talkers.adopt(budgets.device_messages, 0, now)
 
     @property
     def level(self) -> Level:
@@ -151,14 +167,17 @@ class Overload:
             max(delays.oldest_item, self._worst.oldest_item),
             max(delays.bytes_waiting, self._worst.bytes_waiting),
             max(delays.engine_jobs, self._worst.engine_jobs),
+            max(delays.oldest_stored, self._worst.oldest_stored),
         )
         pressure = delays.pressure(self._settings)
-        if self._settings.enabled and self._levels.observe(pressure, now):
+        levels = self._levels
+        if levels.observe(pressure, now) if self._settings.enabled else levels.end(now):
             self._rises += self.level > before
             self.admission.threshold = EFFECTS[self.level].admit
         late = pressure >= 1.0
         self.pace.observe(late=late)
         again = self.senders.look(now, choke=self.effects.choke, late=late)
+        again += self.talkers.look(now, choke=False, late=late)
         return Verdict(before, self.level, again)
 
     def state(self, now: float) -> State:
@@ -180,6 +199,8 @@ class Overload:
             publishers_over_budget=senders.stopped("budget")[:_NAMED],
             publishers_choked=senders.stopped("overload")[:_NAMED],
             publishers_stopped=dict(senders.stops),
+            devices_over_budget=self.talkers.stopped("budget")[:_NAMED],
+            devices_stopped=self.talkers.stops["budget"],
             connects_waiting=pace.waiting,
             connects_refused=pace.refused,
             connect_rate=pace.rate,

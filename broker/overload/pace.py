@@ -48,6 +48,12 @@ class Pace(Generic[T]):
         self._at = now
         self._waiting: deque[tuple[float, T]] = deque()
 
+    def adopt(self, settings: OverloadSettings) -> None:
+        """Goes by other settings from now on; who waits already goes on waiting."""
+        if settings.connect_rate != self._settings.connect_rate:
+            self.rate = settings.connect_rate
+        self._settings = settings
+
     @property
     def waiting(self) -> int:
         """Clients that wait."""

@@ -1,4 +1,4 @@
-"""Who publishes how much, and who is not read for it: over a budget, or at level 5.
+"""Who sends how much, and who is not read for it: over a budget, or at level 5.
 
 Nothing is ever dropped here. Who is not read is slowed down by TCP, and what it sends later counts later.
 
@@ -18,8 +18,6 @@ from broker.overload.hourly import Hourly, depth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from broker.config_overload import BudgetSettings
 
 Source = tuple[str, str]
 """Who sends: the user name, or where nobody has proven one "" and the client id."""
@@ -54,10 +52,11 @@ class _Sender:
 
 
 class Senders:
-    """All publishers of items.
+    """All who send something: publishers their items, or devices what they say.
 
     Args:
-        budgets: Theirs.
+        items: Messages that each may send in an hour; 0 = any number.
+        octets: Bytes of their payloads, likewise.
 
     Attributes:
         cap: Items a second that each may send; None below level 5.
@@ -66,14 +65,21 @@ class Senders:
 
     __slots__ = ("_budgets", "_forgotten", "_senders", "_stopped", "_target", "cap", "stops")
 
-    def __init__(self, budgets: BudgetSettings) -> None:
+    def __init__(self, items: float, octets: float) -> None:
         self.cap: float | None = None
         self.stops = {"budget": 0, "overload": 0}
-        self._budgets = budgets
+        self._budgets = items, octets
         self._senders: dict[Source, _Sender] = {}  # by the time when they were last heard
         self._stopped: dict[Source, None] = {}
         self._forgotten: list[Source] = []  # who was not read, and is not known any more
         self._target = 0.0
+
+    def adopt(self, items: float, octets: float, now: float) -> None:
+        """Other budgets hold from now on; who has spent a share of the old one has spent it of the new one."""
+        self._budgets = items, octets
+        for sender in self._senders.values():
+            sender.items.change(items, now)
+            sender.octets.change(octets, now)
 
     def took(self, source: Source, size: int, now: float, *, urgent: bool = False) -> bool:
         """An item was taken from a publisher.
@@ -100,7 +106,7 @@ class Senders:
             if oldest in self._stopped:
                 del self._stopped[oldest]
                 self._forgotten.append(oldest)
-        items, octets = self._budgets.publisher_items, self._budgets.publisher_bytes
+        items, octets = self._budgets
         return _Sender(0.0, now, Hourly.full(items, now), Hourly.full(octets, now))
 
     def _fault(self, sender: _Sender, now: float, *, again: bool = False) -> str | None:

@@ -33,7 +33,7 @@ class Reader(Protocol):
         """Bytes that clients do not read."""
 
     def read_again(self, sources: Sequence[Source]) -> None:
-        """These publishers are read again."""
+        """These publishers and devices are read again."""
 
 
 class Service(Protocol):
@@ -45,6 +45,10 @@ class Service(Protocol):
     @property
     def items_at_store(self) -> int:
         """Items that wait for the store."""
+
+    @property
+    def oldest_change(self) -> float:
+        """Seconds that changes of windows have waited to be sent, for longer than they are to."""
 
 
 class Watch:
@@ -98,11 +102,13 @@ class Watch:
         if verdict.changed:
             logger.log(
                 logging.WARNING if verdict.level > verdict.before else logging.INFO,
-                "overload level %d, %s: the loop was %.0f ms late, the oldest item %.2f s old, %d jobs",
+                "overload level %d, %s: the loop was %.0f ms late, the oldest item %.2f s old, %.2f s "
+                "since it was stored, %d jobs",
                 verdict.level,
                 verdict.level.name.lower().replace("_", " "),
                 lag * 1000,
                 self._overload.delays.oldest_item,
+                self._overload.delays.oldest_stored,
                 self._overload.delays.engine_jobs,
             )
             self._service.load_changed(verdict)
@@ -113,8 +119,18 @@ class Watch:
         admission = self._overload.admission
         unread = 0 if self.reader is None else self.reader.bytes_waiting
         since = admission.oldest()
-        waited = [self._at_store(now), self._in_engine(now), 0.0 if since is None else now - since]
-        return Delays(lag, max(waited), admission.bytes_waiting + unread, self._engine.size.jobs)
+        waited = max(
+            self._in_engine(now),
+            self._service.oldest_change,
+            0.0 if since is None else now - since,
+        )
+        return Delays(
+            loop_lag=lag,
+            oldest_item=max(waited, self._at_store(now)),
+            bytes_waiting=admission.bytes_waiting + unread,
+            engine_jobs=self._engine.size.jobs,
+            oldest_stored=waited,
+        )
 
     def _in_engine(self, now: float) -> float:
         """How long the oldest item that the engine still works on has been there."""

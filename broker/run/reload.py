@@ -18,6 +18,7 @@ from broker.access.door import token_verifier
 from broker.access.tls import server_context
 from broker.config_cluster import without_password
 from broker.config_layers import InvalidConfig
+from broker.config_overload import BudgetSettings, OverloadSettings
 from broker.run import logs
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from broker.config import Config
     from broker.config_layers import Resolved
+    from broker.gateway.gateway import Gateway
     from broker.server import Server
 
 logger = logging.getLogger(__name__)
@@ -32,41 +34,51 @@ logger = logging.getLogger(__name__)
 OF_THE_LOG = frozenset({"log_level", "log.format", "log.burst", "log.per_minute"})
 """What can change in whatever process logs."""
 
-OF_A_SERVER = OF_THE_LOG | {
-    "limits.max_packet",
-    "limits.max_connections",
-    "limits.connect_timeout",
-    "limits.write_buffer",
-    "limits.session_expiry",
-    "limits.max_sessions",
-    "limits.max_pending_items",
-    "feed.default_follow",
-    "feed.permitted",
-    "feed.attributes",
-    "feed.away_after",
-    "feed.hello_wait",
-    "feed.hello_interval",
-    "feed.stall_after",
-    "feed.stall_close",
-    "topics.read",
-    "topics.write",
-    "topics.max_subscriptions",
-    "topics.max_inflight",
-    "topics.max_queued",
-    "topics.max_queued_bytes",
-    "auth.login_failures",
-    "auth.login_refill",
-    "token.key",
-    "token.algorithm",
-    "token.issuer",
-    "token.audience",
-    "token.leeway",
-    "tls.certificate",
-    "tls.key",
-    "tls.client_ca",
-    "tls.client_certificate",
-    "tls.minimum",
-}
+OF_THE_LOAD = frozenset(f"overload.{name}" for name in OverloadSettings.model_fields) | frozenset(
+    f"budgets.{name}" for name in BudgetSettings.model_fields
+)
+"""What can change where a service runs, in a server as in a gateway."""
+
+OF_A_SERVER = (
+    OF_THE_LOG
+    | OF_THE_LOAD
+    | {
+        "limits.max_packet",
+        "limits.max_connections",
+        "limits.connect_timeout",
+        "limits.write_buffer",
+        "limits.session_expiry",
+        "limits.max_sessions",
+        "limits.max_pending_items",
+        "feed.default_follow",
+        "feed.permitted",
+        "feed.attributes",
+        "feed.away_after",
+        "feed.hello_wait",
+        "feed.hello_interval",
+        "feed.stall_after",
+        "feed.stall_close",
+        "topics.read",
+        "topics.write",
+        "topics.max_subscriptions",
+        "topics.max_inflight",
+        "topics.max_queued",
+        "topics.max_queued_bytes",
+        "topics.sys_interval",
+        "auth.login_failures",
+        "auth.login_refill",
+        "token.key",
+        "token.algorithm",
+        "token.issuer",
+        "token.audience",
+        "token.leeway",
+        "tls.certificate",
+        "tls.key",
+        "tls.client_ca",
+        "tls.client_certificate",
+        "tls.minimum",
+    }
+)
 """What can change in a running server. All else shapes arrays, ports or the store, or was never made to."""
 
 
@@ -109,6 +121,24 @@ class LogTarget:
         return lambda: logs.configure(config)
 
 
+class GatewayTarget:
+    """A running gateway."""
+
+    changeable = OF_THE_LOG | OF_THE_LOAD
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """See `Target.prepare`."""
+
+        def take_over() -> None:
+            logs.configure(config)
+            self._gateway.adopt(config)
+
+        return take_over
+
+
 class ServerTarget:
     """A running server.
 
@@ -122,9 +152,14 @@ class ServerTarget:
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """See `Target.prepare`."""
+        if bool(config.topics.sys_interval) != bool(self._server.config.topics.sys_interval):
+            raise InvalidConfig(
+                ("topics.sys_interval: only a restart turns $SYS on or off.",),
+            )
         context = server_context(config.tls) if config.tls.bind is not None else None
         tokens = token_verifier(config)
         server, feed = self._server, config.feed
+        told_anew = config.topics.sys_interval != server.config.topics.sys_interval
 
         def take_over() -> None:
             logs.configure(config)
@@ -137,6 +172,8 @@ class ServerTarget:
             )
             server.door.adopt(config, tokens)
             server.exchange.adopt(config.topics)
+            if told_anew:
+                server.tell_every(config.topics.sys_interval)
             server.lane.limit(config.limits)
             if context is not None:
                 server.lane.encrypt_by(context)

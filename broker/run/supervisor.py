@@ -7,6 +7,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
+from broker.run import hang_up
 from broker.run import notify as words
 from broker.run.watchdog import Watchdog
 
@@ -41,6 +42,8 @@ class Supervisor:
         self._notify(words.READY, "STATUS=Serving")
         if self._watchdog is not None:
             self._watchdog.start()
+        if hang_up.came():
+            self.hang_up()
 
     def stopping(self) -> None:
         """It ends. Further wishes to reload come too late."""

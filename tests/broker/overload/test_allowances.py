@@ -128,3 +128,46 @@ def test_in_any_hour_a_device_gets_no_more_frames_than_its_budget(
             sent.append(now)
     for end in sent:
         assert sum(end - 3600 < at <= end for at in sent) <= limit
+
+
+def test_of_another_budget_the_same_share_is_left() -> None:
+    state = allowances(device_frames=20, device_bytes=1_000)
+    spend(state, 0, frames=4, octets=25)  # of 10 and 500
+    assert state.describe(0, 0.0)["left"] == 0.6
+    assert not state.adopt(BudgetSettings(device_frames=200, device_bytes=1_000), 0.0)
+    assert state.describe(0, 0.0)["left"] == 0.6
+    spend(state, 0, frames=20, octets=0)
+    assert state.describe(0, 0.0)["left"] == 0.4
+    assert state.describe(1, 0.0)["left"] == 1.0
+
+
+def test_a_budget_that_there_was_not_before_is_whole() -> None:
+    state = allowances()
+    spend(state, 0, frames=100)
+    state.adopt(BudgetSettings(device_frames=20), 10.0)
+    assert state.describe(0, 10.0)["left"] == 1.0
+
+
+def test_who_waited_for_a_budget_that_is_no_more_waits_no_longer() -> None:
+    state = allowances(device_frames=20)
+    spend(state, 0, frames=10)
+    assert not passes(state, 0, rank=0)
+    state.adopt(BudgetSettings(), 0.0)
+    assert state.active
+    assert list(state.due(0.0)) == [0]
+    assert not state.active
+
+
+def test_a_device_that_parted_comes_back_to_its_share_of_the_other_budget() -> None:
+    state = allowances(device_frames=20)
+    spend(state, 0, frames=5)
+    state.unseat(0, "device-0")
+    state.adopt(BudgetSettings(device_frames=40), 0.0)
+    state.seat(0, "device-0", {}, 0.0)
+    assert state.describe(0, 0.0)["left"] == 0.5
+
+
+def test_whether_quiet_hours_count_is_told_for_each_row_to_look_again() -> None:
+    state = allowances(quiet_hours=True)
+    assert state.adopt(BudgetSettings(quiet_hours=False), 0.0)
+    assert not state.adopt(BudgetSettings(quiet_hours=False), 0.0)

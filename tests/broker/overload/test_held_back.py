@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.overload.coalescing import Gathered
 from broker.overload.held_back import first_difference, urgent_changes, with_urgent
 from devices import slots
 
@@ -67,20 +66,3 @@ def test_a_window_with_urgent_items_alone_is_a_window(
     urgent = [s for s in target if slots.priority(s) == 3]
     assert [s for s in goal if s in urgent] == urgent
     assert set(goal) <= {*tip, *target}
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 300), max_size=20))),
-    st.integers(1, 9),
-)
-def test_gathered_rows_come_out_once_and_all_of_them(
-    added: list[tuple[int, list[int]]], most: int
-) -> None:
-    gathered, taken = Gathered(2), []
-    for shelf, rows in added:
-        gathered.add(shelf, np.array(rows, np.int32))
-    while gathered:
-        for shelf, rows in gathered.take(most):
-            assert 0 < len(rows) <= most
-            taken += [(shelf, row) for row in rows.tolist()]
-    assert sorted(taken) == sorted({(shelf, row) for shelf, rows in added for row in rows})

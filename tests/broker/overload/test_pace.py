@@ -67,3 +67,13 @@ def test_the_rate_has_bounds_and_goes_back_to_what_was_set() -> None:
 
 def test_switched_off_everybody_is_let_in() -> None:
     assert storm(pace(enabled=False), 10_000) == 10_000
+
+
+def test_another_rate_holds_at_once_and_other_settings_leave_what_was_found_out() -> None:
+    state = pace(connect_rate=100)
+    state.observe(late=True)
+    found = state.rate
+    state.adopt(OverloadSettings(connect_rate=100, connect_queue=5))
+    assert state.rate == found < 100
+    state.adopt(OverloadSettings(connect_rate=300))
+    assert state.rate == 300

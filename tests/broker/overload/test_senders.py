@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.config_overload import BudgetSettings
 from broker.overload import senders as module
 from broker.overload.hourly import HOUR, Hourly
 from broker.overload.senders import Senders, fair_cap
@@ -14,8 +13,8 @@ from broker.overload.senders import Senders, fair_cap
 ANNA, BEN = ("anna", ""), ("", "sensor-7")
 
 
-def senders(**budgets: int) -> Senders:
-    return Senders(BudgetSettings(**budgets))
+def senders(publisher_items: int = 0, publisher_bytes: int = 0) -> Senders:
+    return Senders(publisher_items, publisher_bytes)
 
 
 def test_without_budgets_everybody_is_read_on() -> None:
@@ -125,3 +124,26 @@ def test_a_fair_cap_lets_through_as_much_as_may_be_and_touches_the_modest_last(
 ) -> None:
     cap = fair_cap(rates, total)
     assert sum(min(rate, cap) for rate in rates) == pytest.approx(min(total, sum(rates)))
+
+
+def test_of_another_budget_the_same_share_is_left() -> None:
+    budget = Hourly.full(20, 0.0)
+    budget.spend(4, 0.0)
+    budget.change(200, 0.0)
+    assert (budget.limit, budget.left) == (200, 60.0)
+    budget.change(0, 0.0)
+    assert budget.open(0.0)
+    budget.change(10, 0.0)
+    assert budget.left == 5.0
+
+
+def test_who_was_stopped_for_a_budget_is_read_again_when_it_is_raised_enough_or_gone() -> None:
+    state = senders(publisher_items=20)
+    for _ in range(10):
+        state.took(ANNA, 1, 0.0)
+    assert not state.reads(ANNA)
+    state.adopt(1_000, 0, 0.0)  # nothing of it is left either
+    assert state.look(0.0, choke=False, late=False) == []
+    state.adopt(0, 0, 0.0)
+    assert state.look(0.0, choke=False, late=False) == [ANNA]
+    assert state.took(BEN, 1, 0.0)

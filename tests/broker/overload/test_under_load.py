@@ -33,7 +33,7 @@ def reach(served: Served, level: Level) -> None:
             return
         pressure = begins(level) if service.overload.level < level else 0.0
         verdict = service.overload.observe(
-            Delays(oldest_item=settings.item_delay * pressure), time.monotonic()
+            Delays(oldest_stored=settings.item_delay * pressure), time.monotonic()
         )
         if verdict.changed:
             service.load_changed(verdict)
@@ -212,7 +212,7 @@ def refill(served: Served) -> None:
 
 
 def budget(served: Served, device: str) -> dict[str, Any]:
-    return dict(served.server.service.describe(device)["budget"])
+    return dict(served.server.service.describe(device)["allowance"])
 
 
 async def with_a_spent_budget(serve: Serve) -> tuple[Served, Device]:
@@ -299,3 +299,24 @@ async def test_a_publisher_over_its_budget_is_not_read_until_some_is_back(serve:
     await acknowledged(greedy, 2)
     assert overload(served)["publishers_over_budget"] == []
     assert overload(served)["publishers_stopped"]["budget"] == 1
+
+
+async def test_a_device_that_says_too_much_is_not_read_until_some_budget_is_back(
+    serve: Serve,
+) -> None:
+    served = await serve(budgets__device_messages=8)
+    chatty, modest = await served.subscribed("chatty"), await served.subscribed("modest")
+    for n in range(8):
+        await chatty.tell(Profile(attrs={"model": f"m{n}"}))
+        if overload(served)["devices_over_budget"]:
+            break
+    assert overload(served)["devices_over_budget"] == ["u/chatty"]
+    said = served.count("up", "profile")
+    chatty.say(Profile(attrs={"model": "x"}))
+    await served.publish(item("a", "one"))
+    await modest.shows("one")
+    assert served.count("up", "profile") == said < 9
+    sender = served.server.service.overload.talkers._senders[("", "u/chatty")]
+    sender.items.at -= 3600.0
+    await served.counted("up", "profile", said + 1)
+    await chatty.shows("one")

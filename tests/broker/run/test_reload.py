@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import trustme
 
 from broker.config import Config
 from broker.config_layers import Resolved, resolve
+from broker.overload.delays import Delays
 from broker.run.reload import (
     OF_A_SERVER,
     LogTarget,
@@ -25,7 +27,7 @@ from broker.run.reload import (
     reload,
 )
 from devices.frames import Profile
-from devices.packets import Connect
+from devices.packets import Connect, Publish
 from tests.broker.support import Served, eventually, item
 
 Serve = Callable[..., Awaitable[Served]]
@@ -190,6 +192,77 @@ async def test_a_certificate_that_cannot_be_used_stops_the_whole_reload(
     assert await files.served_by(served.address) == before
     assert served.server.config.limits.max_connections == 50_000
     assert served.server.lane._limits.max_connections == 50_000
+
+
+async def test_another_budget_holds_for_devices_that_are_there(serve: Serve) -> None:
+    served = await serve(budgets__device_frames=4)
+    device = await served.subscribed("kitchen")
+    await served.publish(item("a", "one"))
+    await device.shows("one")
+    await served.publish(item("b", "two"))
+    await served.at_rest()
+    assert served.server.service.describe("kitchen")["allowance"]["waiting"]
+    assert not reloaded(served, budgets__device_frames=0).problems
+    await device.shows("two", "one")
+
+
+async def test_quiet_hours_that_count_no_more_end_for_everybody(serve: Serve) -> None:
+    served = await serve()
+    device = await served.subscribed("kitchen")
+    await device.tell(Profile(attrs={"quiet": "0-12"}))
+    other = await served.subscribed("cellar")
+    await other.tell(Profile(attrs={"quiet": "12-24"}))
+    await eventually(lambda: served.server.service.budgets()["devices_quiet"] == 1)
+    assert not reloaded(served, budgets__quiet_hours=False).problems
+    assert served.server.service.budgets()["devices_quiet"] == 0
+    assert not reloaded(served, budgets__quiet_hours=True).problems
+    assert served.server.service.budgets()["devices_quiet"] == 1
+
+
+async def test_who_is_not_read_for_a_budget_is_read_again_when_there_is_none(serve: Serve) -> None:
+    served = await serve(budgets__publisher_items=4)
+    publisher = await served.connect("greedy")
+    for name in "abc":
+        await publisher.publish("items/news", b'{"id": "%s", "payload": "x"}' % name.encode())
+    await eventually(lambda: served.server.service.status()["overload"]["publishers_over_budget"])
+    assert not reloaded(served, budgets__publisher_items=0).problems
+    await publisher.publish("items/news", b'{"id": "d", "payload": "x"}')
+
+
+async def test_overload_control_that_is_turned_off_ends_its_level(serve: Serve) -> None:
+    served = await serve(overload__calm=600.0, overload__samples=1)
+    overload = served.server.service.overload
+    served.server.service.load.stop()
+    overload.observe(Delays(oldest_item=1e9), time.monotonic())
+    assert overload.level
+    assert not reloaded(served, overload__calm=600.0, overload__enabled=False).problems
+    served.server.service.load.start()
+    await eventually(lambda: not overload.level)
+
+
+async def test_a_pace_of_connecting_changes(serve: Serve) -> None:
+    served = await serve(overload__connect_rate=500.0)
+    assert not reloaded(served, overload__connect_rate=40.0, overload__connect_queue=7).problems
+    pace = served.server.service.overload.pace
+    assert pace.rate == 40.0
+    assert [pace.wait(client, 0.0) for client in range(8)] == [True] * 7 + [False]
+
+
+async def test_sys_topics_come_as_often_as_is_said_now(serve: Serve) -> None:
+    served = await serve(topics__enabled=True, topics__sys_interval=3_600)
+    watcher = await served.connect("watcher")
+    await watcher.subscribe(("$SYS/broker/uptime", 0))
+    first = await watcher.expect(Publish)
+    outcome = reloaded(served, topics__enabled=True, topics__sys_interval=1)
+    assert [each.name for each in outcome.changes] == ["topics.sys_interval"]
+    while (await watcher.expect(Publish)).payload == first.payload:
+        pass
+
+
+async def test_sys_topics_are_turned_off_by_a_restart_only(serve: Serve) -> None:
+    served = await serve(topics__enabled=True, topics__sys_interval=3_600)
+    outcome = reloaded(served, topics__enabled=True, topics__sys_interval=0)
+    assert outcome.problems == ("topics.sys_interval: only a restart turns $SYS on or off.",)
 
 
 async def test_settings_that_need_a_restart_are_named_and_nothing_changes(serve: Serve) -> None:

@@ -157,7 +157,7 @@ def test_what_a_client_did_wrong_is_a_line_of_json_with_its_reason(
 
 
 @pytest.mark.mosquitto
-def test_a_gateway_is_supervised_like_a_server_and_reloads_its_log(
+def test_a_gateway_is_supervised_like_a_server_and_reloads_some_settings(
     tmp_path: Path, manager: Manager
 ) -> None:
     file = tmp_path / "fleetfeed.toml"
@@ -170,6 +170,9 @@ def test_a_gateway_is_supervised_like_a_server_and_reloads_its_log(
         assert manager.hears("READY=1") == ["READY=1", "STATUS=Serving"]
         manager.hears("WATCHDOG=1")
         file.write_text('[log]\nformat = "json"\n')
+        os.kill(gateway._process.pid, signal.SIGHUP)
+        assert manager.hears_after("RELOADING=1", "READY=1") == ["READY=1", "STATUS=Serving"]
+        file.write_text("[overload]\ncalm = 3.0\n")
         os.kill(gateway._process.pid, signal.SIGHUP)
         assert manager.hears_after("RELOADING=1", "READY=1") == ["READY=1", "STATUS=Serving"]
         file.write_text("[limits]\nmax_sessions = 7\n")
