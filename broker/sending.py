@@ -6,7 +6,7 @@ import asyncio
 from itertools import starmap
 from operator import call, itemgetter
 from time import monotonic, time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,22 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+class Tap(Protocol):
+    """Who looks at the frames of single devices while they pass."""
+
+    def wrote(self, shelf: int, batch: Batch) -> None:
+        """These frames were written."""
+
+    def repeated(self, live: Live, frame: Unacknowledged) -> None:
+        """A frame was written once more, with DUP."""
+
+    def acknowledged(self, shelf: int, rows: Rows, packet_ids: NDArray[np.uint16]) -> None:
+        """These rows acknowledge the frames of these packet identifiers, one each."""
+
+    def confirmed(self, shelf: int, rows: Rows, seqs: NDArray[np.int64]) -> None:
+        """These rows say that they have applied everything up to these frames of their epochs."""
+
+
 class Sending:
     """Frames out, acknowledgements in, for all shelves.
 
@@ -42,10 +58,14 @@ class Sending:
         shelves: The devices.
         engine: Their feeds.
         counters: Frames are counted here.
+
+    Attributes:
+        tap: Who looks at frames while they pass; None, as nearly always, if nobody does.
     """
 
     def __init__(self, shelves: Sequence[Shelf], engine: Engine, counters: Counters) -> None:
         self.forms = ItemForms()
+        self.tap: Tap | None = None
         self.receipts = Receipts()
         for shelf in shelves:
             shelf.ledger.notes_arrivals = True
@@ -84,10 +104,13 @@ class Sending:
         allowances, cut = shelf.allowances, None
         if allowances is not None and allowances.concerns(rows):
             rows, target, cut = self._within_budget(shelf, allowances, rows, target)
-        self.times.intend(shelf_index, rows, target, new=new)
+        if not new:
+            self.times.met(shelf_index, rows, target, shelf.ledger.state(rows))
         for batch in shelf.ledger.push(rows, target, self.forms, self._loop.time()):
             self._write(shelf, batch)
-            self._time(shelf_index, batch)
+            if self.tap is not None:
+                self.tap.wrote(shelf_index, batch)
+            self.times.wrote(shelf_index, batch, monotonic())
             if allowances is not None and allowances.limited:
                 self._spend(shelf, allowances, batch)
         if cut is not None:
@@ -131,11 +154,6 @@ class Sending:
         ledger = self._shelves[shelf_index].ledger
         tip = ledger.held.take(rows * ledger.ring + ledger.head[rows], axis=0)
         return urgent_changes(tip, self._engine.slots(shelf_index, rows))
-
-    def _time(self, shelf_index: int, batch: Batch) -> None:
-        ledger, rows = self._shelves[shelf_index].ledger, batch.rows
-        names = ledger.packet_id[rows] if batch.qos else None
-        self.times.wrote(shelf_index, rows, names, ledger.inflight[rows] == 1, monotonic())
 
     def _put_off(self, shelf: Shelf, rows: Rows) -> Rows:
         """Notes that these rows, which are not ready, are behind; those that have become ready now.
@@ -232,6 +250,8 @@ class Sending:
         header = publish_header(frame.qos, len(live.topic) + len(frame.tail))
         connection.write(as_duplicate(header + live.topic + frame.tail))
         self._frames["resent"] += 1
+        if self.tap is not None:
+            self.tap.repeated(live, frame)
 
     def schedule_acks(self) -> None:
         """PUBACKs are about to stand in a shelf's queue."""
@@ -250,6 +270,8 @@ class Sending:
             self._frames["acked"] += len(acks)
             rows, packet_ids = (acks >> 16).astype(np.int32), (acks & 0xFFFF).astype(np.uint16)
             self.times.acknowledged(index, rows, packet_ids, monotonic())
+            if self.tap is not None:
+                self.tap.acknowledged(index, rows, packet_ids)
             due = shelf.ledger.acknowledge(rows, packet_ids, self._loop.time())
             self.receipts.acknowledged(shelf.ledger.take_arrivals())
             if len(due):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from devices import slots
 from devices.frames import Delta, Put, decode_frame
-from devices.ledger_rows import LedgerRows, Rows
+from devices.ledger_rows import LedgerRows, Rows, every
 
 PACKET_IDS = 0x7FFF
 """Frames have the packet identifiers from 1 to here; those above belong to other messages."""
@@ -52,6 +52,8 @@ class InFlight(LedgerRows):
         super().__init__(columns, ring, recent, size)
         self.notes_arrivals = False
         self._arrived: list[NDArray[np.integer]] = []
+        # The place of the ring for each distance from its first, backwards as well.
+        self._place = np.arange(ring)
 
     # ---- What is sent again
 
@@ -132,11 +134,11 @@ class InFlight(LedgerRows):
         be sent again.
         """
         known = packet_ids - np.uint16(1) < PACKET_IDS
-        if not known.all():
+        if not every(known):
             rows, packet_ids = rows[known], packet_ids[known]
         order = np.arange(len(rows), dtype=np.int32)
         self.mark[rows] = order
-        if not (self.mark[rows] == order).all():
+        if not every(self.mark[rows] == order):
             for row, packet_id in zip(rows.tolist(), packet_ids.tolist(), strict=True):
                 self._acknowledge_one(row, packet_id)
             rows = np.unique(rows)
@@ -148,10 +150,13 @@ class InFlight(LedgerRows):
             state["failures"] *= ~plain
             state["waiting_since"] = now
             self.put_state(rows, state)
-            if self.notes_arrivals:
-                at = rows * self.ring + (state["head"] - back) % self.ring
-                self._note_arrivals(at if plain.all() else at[plain])
-            if plain.all():
+            in_order = every(plain)
+            if self.notes_arrivals and in_order:
+                self._note_arrivals(rows * self.ring + self._place.take(state["head"] - back))
+            elif self.notes_arrivals:
+                place = self._place.take((state["head"] - back)[plain])
+                self._note_arrivals(rows[plain] * self.ring + place)
+            if in_order:
                 due: Rows = rows[state["behind"] & (state["ready"] | state["alone"])]
                 return due
             for index in np.flatnonzero(~plain).tolist():
@@ -201,7 +206,7 @@ class InFlight(LedgerRows):
     def _note_arrivals(self, at: NDArray[np.integer]) -> None:
         """The frames that led to the windows at these places of the rings were acknowledged."""
         numbers = self.carried.take(at)
-        if not numbers.all():
+        if not every(numbers):
             unsaid = numbers == 0
             self._arrived.append(self._put_by(at[unsaid]))
             numbers = numbers[~unsaid]

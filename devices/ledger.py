@@ -29,7 +29,7 @@ from devices.frame_matrix import put_deltas, put_length, uint_class
 from devices.frame_plan import ItemForms, ItemSource, Plan, plan_frame
 from devices.frames import delta_bytes, snapshot_bytes
 from devices.inflight import PACKET_IDS, InFlight
-from devices.ledger_rows import Records, Rows, Windows
+from devices.ledger_rows import Records, Rows, Windows, every
 from devices.up_messages import Kind
 
 RECENT_WINDOWS = 8
@@ -46,12 +46,15 @@ class Batch:
     `tails` hold the packet identifier (QoS 1 and 2) and the payload, or the whole packets where the
     batch is `whole`. `puts`, `removes`, `moves` count
     the operations in the batch, `snapshots` the snapshots. `put` is the number of the item that every
-    frame puts; where they differ it is 0, and `put_numbers` has the item of each put.
+    frame puts; where they differ it is 0, and `put_numbers` has the item of each put. `windows` are what
+    the frames lead towards, `records` those of the rows after the push; nobody may change either.
     """
 
     rows: Rows
     qos: int
     tails: list[bytes]
+    windows: Windows
+    records: Records
     snapshots: int = 0
     puts: int = 0
     removes: int = 0
@@ -260,7 +263,7 @@ class Ledger(InFlight):
         """
         state = self.state(rows)
         ready = state["ready"]
-        if not ready.all():
+        if not every(ready):
             self.behind[rows[~ready]] = True
             rows, target = rows[ready], target[ready]
             state = self.state(rows)
@@ -274,7 +277,7 @@ class Ledger(InFlight):
         single, rank = self._single_puts(state["k"], tip, target, same)
         single &= due & ~fresh & (state["base"] == state["seq"])
         single &= self._may_follow(state, tip, target, rank)
-        if single.all():
+        if every(single):
             return self._push_puts(rows, state, target, rank, items, now)
         self.behind[rows] = changed
         batches: list[Batch] = []
@@ -340,7 +343,7 @@ class Ledger(InFlight):
         `state` has the records of the rows; it is changed and put back.
         """
         new = target.ravel().take(np.arange(0, target.size, self.columns) + rank)
-        if (new == new[0]).all():
+        if every(new == new[0]):
             return self._push_put(rows, state, target, rank, int(new[0]), items, now)
         order = np.argsort(new, kind="stable")
         bounds = np.flatnonzero(np.diff(new[order])) + 1
@@ -373,17 +376,20 @@ class Ledger(InFlight):
         state["packet_id"] = self._packet_ids(state, qos)
         state["waiting_since"][state["inflight"] == 0] = now
         state["inflight"] += self._awaited(qos)
-        at = rows * self.ring + state["head"]
+        # Of indices of another type numpy makes these each time, which for a few rows is most of the cost.
+        at = (rows * self.ring + state["head"]).astype(np.intp)
         self.put_windows(at, target)
-        np.put(self.held_seq, at, state["seq"])
-        np.put(self.held_qos, at, qos)
+        self.held_seq[at] = state["seq"]
+        self.held_qos[at] = qos
         if self.notes_arrivals:
             self.carried[at] = slots.number(slot)
         recent = rows.astype(np.int64) * self.recent_length + state["recent_at"]
         np.put(self.recent, recent, slots.number(slot))
         state["recent_at"] = (state["recent_at"] + 1) % (RECENT_WINDOWS * state["k"].astype("u2"))
         self.put_state(rows, state)
-        return self._encode_puts(rows, state, rank, at, qos, items[slot], slots.number(slot))
+        return self._encode_puts(
+            rows, state, target, rank, at, qos, items[slot], slots.number(slot)
+        )
 
     def _packet_ids(self, state: Records, qos: NDArray[np.int8]) -> NDArray[np.integer]:
         """The packet identifiers of the next frames of these rows; at QoS 0 that of the last stays."""
@@ -399,8 +405,9 @@ class Ledger(InFlight):
         self,
         rows: Rows,
         state: Records,
+        target: Windows,
         rank: NDArray[np.intp],
-        at: Rows,
+        at: NDArray[np.intp],
         qos: NDArray[np.int8],
         forms: ItemForms,
         number: int,
@@ -414,14 +421,15 @@ class Ledger(InFlight):
             | (state["payload_max"] < forms.full_size)
         ).astype(np.uint8)
         first = int(kind[0])
-        if (kind == first).all():
-            return [self._encode_alike(rows, state, rank, at, forms, number, first)]
+        if every(kind == first):
+            return [self._encode_alike(rows, state, target, rank, at, forms, number, first)]
         batches = []
         for value in np.flatnonzero(np.bincount(kind)).tolist():
             part = np.flatnonzero(kind == value)
             batches.append(
                 self._encode_alike(
-                    rows[part], state[part], rank[part], at[part], forms, number, value
+                    *(rows[part], state[part], target[part], rank[part], at[part]),
+                    *(forms, number, value),
                 )
             )
         return batches
@@ -430,8 +438,9 @@ class Ledger(InFlight):
         self,
         rows: Rows,
         state: Records,
+        target: Windows,
         rank: NDArray[np.intp],
-        at: Rows,
+        at: NDArray[np.intp],
         forms: ItemForms,
         number: int,
         kind: int,
@@ -446,7 +455,8 @@ class Ledger(InFlight):
         if qos:
             for index in np.flatnonzero(state["keep"]).tolist():
                 self.tails[at[index]] = frames[index][-length:]
-        return Batch(rows, qos, frames, puts=len(rows), whole=lead is not None, put=number)
+        whole = lead is not None
+        return Batch(rows, qos, frames, target, state, puts=len(rows), whole=whole, put=number)
 
     def _priority_of_put(self, rows: Rows, state: Records, slot: int) -> NDArray[np.intp]:
         """The highest priority in a put for each row: of what is put, and of what it pushes out."""
@@ -473,8 +483,8 @@ class Ledger(InFlight):
         plans: dict[tuple[Any, ...], Plan | None] = {}
         # Each row at most once in a batch: what a socket does not take must be known before the next.
         found: dict[tuple[int, int], tuple[list[int], list[bytes], list[int], list[int]]] = {}
-        for row, feed in zip(rows.tolist(), target, strict=True):
-            goal = tuple(slot for slot in feed.tolist() if slot)
+        for place, (row, feed) in enumerate(zip(rows.tolist(), target.tolist(), strict=True)):
+            goal = tuple(slot for slot in feed if slot)
             turn = -1
             while self.inflight[row] < self._most_inflight(row):
                 turn += 1
@@ -483,10 +493,10 @@ class Ledger(InFlight):
                     self.behind[row] = False
                     break
                 qos, tail = self._send(row, plan, now)
-                sent_rows, tails, put_numbers, counts = found.setdefault(
+                places, tails, put_numbers, counts = found.setdefault(
                     (turn, qos), ([], [], [], [0, 0, 0, 0])
                 )
-                sent_rows.append(row)
+                places.append(place)
                 tails.append(tail)
                 put_numbers += plan.put_numbers
                 counts[0] += plan.snapshot
@@ -495,16 +505,18 @@ class Ledger(InFlight):
                 counts[3] += plan.moves
         return [
             Batch(
-                np.array(sent_rows, np.int32),
+                rows[places],
                 qos,
                 tails,
+                target[places],
+                self.state(rows[places]),
                 snapshots=counts[0],
                 puts=counts[1],
                 removes=counts[2],
                 moves=counts[3],
                 put_numbers=put_numbers,
             )
-            for (_, qos), (sent_rows, tails, put_numbers, counts) in sorted(found.items())
+            for (_, qos), (places, tails, put_numbers, counts) in sorted(found.items())
         ]
 
     def _most_inflight(self, row: int) -> int:

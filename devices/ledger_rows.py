@@ -155,6 +155,11 @@ class LedgerRows:
         np.put(self._raw_held, at, _raw(windows))
 
 
+def every(column: NDArray[Any]) -> bool:
+    """Whether nothing in it is false or 0; of a few rows `all` takes three times as long."""
+    return int(np.count_nonzero(column)) == len(column)
+
+
 def _raw(array: NDArray[Any]) -> Records:
     """Rows of an array as opaque bytes.
 

@@ -6,52 +6,60 @@ items that return, and what a device is sent when it comes: it was not on its wa
 
 Acknowledgements are timed as TCP times segments (RFC 6298, section 3): one at a time for each device. Noting
 all that are in flight would cost four times the memory, and say little more.
+
+Most pushes are for a few rows, and arrays of a few rows cost as much as those of hundreds. So what happens is
+only noted, and worked off when it is much, or when somebody asks.
 """
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from broker.figures.histogram import Histogram
+from broker.figures.timed_rows import NO_ACKS, NO_FRAMES, Acks, Sent, TimedRows
 from devices import slots
 
 if TYPE_CHECKING:
-    from devices.ledger_rows import Rows, Windows
+    from collections.abc import Sequence
+
+    from devices.ledger import Batch
+    from devices.ledger_rows import Records, Rows, Windows
+
+TOGETHER = 1024
+"""Events that do not wait any longer to be worked off together."""
 
 _REMEMBERED = 1 << 16
-"""Items whose acceptance is remembered: those accepted last, by their numbers."""
+"""Items whose acceptance is remembered: those accepted last, by their numbers; a power of two."""
 
 
-class _Rows:
-    """What is noted of the rows of one shelf, in columns.
+_SentNote = tuple["Rows", float, bool, "Windows", "Records"]
+_AcksNote = tuple["Rows", float, NDArray[np.integer]]
+
+
+class _Notes:
+    """What happened on one shelf and is not worked off yet.
 
     Attributes:
-        newest: The highest slot that was sent.
-        coming: That of the window that is being sent.
-        timed: What acknowledgements call the timed frame by, 0 if there is none.
-        sent_at: When it was written.
-        accepted_at: When its newest item was accepted; NaN if that is not known.
+        counts: In their order, the rows of each note: above 0 of one of `sent`, below 0 of one of `acks`.
+        sent: Rows, when, whether acknowledgements will come, windows, records.
+        acks: Rows, when, names.
     """
 
-    __slots__ = ("accepted_at", "coming", "newest", "sent_at", "timed")
+    __slots__ = ("acks", "counts", "sent")
 
     def __init__(self) -> None:
-        self.newest: NDArray[np.int64] = np.zeros(64, np.int64)
-        self.coming: NDArray[np.int64] = np.zeros(64, np.int64)
-        self.timed: NDArray[np.uint32] = np.zeros(64, np.uint32)
-        self.sent_at: NDArray[np.float64] = np.zeros(64)
-        self.accepted_at: NDArray[np.float64] = np.zeros(64)
+        self.counts: list[int] = []
+        self.sent: list[_SentNote] = []
+        self.acks: list[_AcksNote] = []
 
-    def make_room(self, rows: Rows) -> None:
-        """Grows, if need be, until these rows have a place."""
-        size = int(rows.max()) + 1 if len(rows) else 0
-        if size > len(self.newest):
-            more = max(len(self.newest), size - len(self.newest))
-            for name in self.__slots__:
-                setattr(self, name, np.pad(getattr(self, name), (0, more)))
+    def clear(self) -> None:
+        """All of it is worked off."""
+        for notes in (self.counts, self.sent, self.acks):
+            notes.clear()
 
 
 class ItemTimes:
@@ -59,122 +67,177 @@ class ItemTimes:
 
     Args:
         shelves: How many there are.
-
-    Attributes:
-        to_frame: From the acceptance of an item to the frame that brings it to a device.
-        to_ack: From there to the device's acknowledgement, the way to the frame included.
-        device: From a frame to its acknowledgement.
+        positions: Whether devices acknowledge the position that a frame leads to, and with it whatever was
+            sent before. Otherwise packet identifiers, and frames of QoS 0 not at all.
+        together: Events that may wait to be worked off together.
     """
 
-    def __init__(self, shelves: int) -> None:
-        self.to_frame = Histogram()
-        self.to_ack = Histogram()
-        self.device = Histogram()
-        self._rows = [_Rows() for _ in range(shelves)]
+    def __init__(self, shelves: int, *, positions: bool = False, together: int = TOGETHER) -> None:
+        self._positions = positions
+        self._name = "seq" if positions else "packet_id"
+        self._together = together
+        self._to_frame, self._to_ack, self._device = Histogram(), Histogram(), Histogram()
+        counted = self._to_frame, self._to_ack, self._device
+        self._rows = [TimedRows(*counted, all_before=positions) for _ in range(shelves)]
+        self._notes = [_Notes() for _ in range(shelves)]
+        self._waiting = 0
         self._slots: NDArray[np.int64] = np.zeros(_REMEMBERED, np.int64)
         self._accepted: NDArray[np.float64] = np.zeros(_REMEMBERED)
+        # Acceptances that others have taken the place of since anything was worked off.
+        self._replaced: dict[int, float] = {}
+
+    @property
+    def to_frame(self) -> Histogram:
+        """From the acceptance of an item to the frame that brings it to a device."""
+        self._work_off()
+        return self._to_frame
+
+    @property
+    def to_ack(self) -> Histogram:
+        """From there to the device's acknowledgement, the way to the frame included."""
+        self._work_off()
+        return self._to_ack
+
+    @property
+    def device(self) -> Histogram:
+        """From a frame to its acknowledgement."""
+        self._work_off()
+        return self._device
+
+    # ---- What happens; moments are seconds, on one clock that does not go back
 
     def accepted(self, slot: int, at: float) -> None:
-        """A content was accepted.
-
-        Args:
-            slot: It.
-            at: When, on the clock of all the others here.
-        """
+        """A content was accepted, which happens to no slot twice."""
         place = slots.number(slot) % _REMEMBERED
+        if self._waiting:
+            # A frame that waits may have brought what stood there.
+            self._replaced[int(self._slots[place])] = float(self._accepted[place])
+            if len(self._replaced) >= self._together:
+                self._work_off()
         self._slots[place] = slot
         self._accepted[place] = at
 
-    def intend(self, shelf: int, rows: Rows, target: Windows, *, new: bool) -> None:
-        """These windows are about to be sent, as far as their rows are due.
+    def met(self, shelf: int, rows: Rows, windows: Windows, records: Records) -> None:
+        """Devices have come, and what they lack for these windows came up before.
 
         Args:
-            shelf: Whose.
-            rows: Rows of it.
-            target: Their feeds as slots; shape (rows, K).
-            new: Whether the devices were there when what they lack came up.
+            shelf: Theirs.
+            rows: Distinct rows of it.
+            windows: Their feeds as slots; shape (rows, K).
+            records: The ledger's of these rows.
         """
-        state = self._rows[shelf]
-        state.make_room(rows)
-        # Along the longer axis, which costs a quarter of the other way round.
-        coming = np.ascontiguousarray(target.T).max(axis=0)
-        state.coming[rows] = coming
-        if not new:
-            state.newest[rows] = coming
+        notes, count = self._notes[shelf], len(rows)
+        if count:
+            notes.sent.append((rows, nan, False, windows, records))
+            notes.counts.append(count)
+            self._wait(count)
 
-    def wrote(
-        self,
-        shelf: int,
-        rows: Rows,
-        names: NDArray[Any] | None,
-        alone: NDArray[np.bool_],
-        now: float,
-    ) -> None:
-        """Frames were written, one to each of these rows.
+    def wrote(self, shelf: int, batch: Batch, now: float) -> None:
+        """Frames were written; a batch has at least one."""
+        notes, rows, count = self._notes[shelf], batch.rows, len(batch.rows)
+        awaited = self._positions or batch.qos > 0
+        notes.sent.append((rows, now, awaited, batch.windows, batch.records))
+        notes.counts.append(count)
+        self._wait(count)
 
-        Args:
-            shelf: Whose.
-            rows: Those of `intend`, or some of them.
-            names: What acknowledgements call them by, numbers above 0; None if none will come.
-            alone: Where nothing else is in flight.
-            now: Seconds, on a clock that does not go back.
-        """
-        state = self._rows[shelf]
-        coming = state.coming.take(rows)
-        accepted = self._accepted_at(coming)
-        accepted[coming <= state.newest.take(rows)] = np.nan
-        state.newest[rows] = coming
-        _add_known(self.to_frame, accepted, now)
-        if names is None:
-            return
-        free = (state.timed.take(rows) == 0) | alone
-        if not free.all():
-            rows, names, accepted = rows[free], names[free], accepted[free]
-        state.timed[rows] = names
-        state.sent_at[rows] = now
-        state.accepted_at[rows] = accepted
-
-    def _accepted_at(self, coming: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When these contents were accepted; NaN where that is not known (any more)."""
-        places = slots.number(coming) % _REMEMBERED
-        found = self._accepted.take(places)
-        found[self._slots.take(places) != coming] = np.nan
-        return found
-
-    def acknowledged(
-        self, shelf: int, rows: Rows, names: NDArray[Any], now: float, *, all_before: bool = False
-    ) -> None:
+    def acknowledged(self, shelf: int, rows: Rows, names: NDArray[np.integer], now: float) -> None:
         """Acknowledgements have come; those of other frames than the timed ones change nothing.
 
         Args:
             shelf: Whose.
             rows: Who acknowledged.
-            names: Of the frames, as `wrote` was told them.
-            now: As there.
-            all_before: Whether each also acknowledges whatever has a lower name.
+            names: Packet identifiers, or the `seq` of positions.
+            now: When.
         """
-        state = self._rows[shelf]
-        state.make_room(rows)
-        timed = state.timed.take(rows)
-        ours = (timed > 0) & ((timed <= names) if all_before else (timed == names))
-        if not ours.all():
-            rows = rows[ours]
-        state.timed[rows] = 0
-        self.device.add_many(now - state.sent_at.take(rows))
-        _add_known(self.to_ack, state.accepted_at.take(rows), now)
+        notes, count = self._notes[shelf], len(rows)
+        if count:
+            notes.acks.append((rows, now, names))
+            notes.counts.append(-count)
+            self._wait(count)
 
     def sent_again(self, shelf: int, row: int) -> None:
         """What is in flight to this row is repeated: whose acknowledgement comes then, nobody knows.
 
         So nothing that was repeated is timed (Karn's algorithm, RFC 6298, section 3).
         """
-        timed = self._rows[shelf].timed
-        if row < len(timed):
-            timed[row] = 0
+        rows = np.array([row], np.int32)
+        self.acknowledged(shelf, rows, rows, nan)
+
+    # ---- Working it off
+
+    def _wait(self, count: int) -> None:
+        """So many events more are to be worked off, which is done if it is worth while."""
+        self._waiting += count
+        if self._waiting >= self._together:
+            self._work_off()
+
+    def _work_off(self) -> None:
+        if not self._waiting:
+            return
+        for rows, notes in zip(self._rows, self._notes, strict=True):
+            if notes.counts:
+                counts = np.array(notes.counts)
+                order = np.repeat(counts > 0, np.abs(counts))
+                rows.work_off(order, self._sent(notes.sent), _acks(notes.acks))
+                notes.clear()
+        self._waiting = 0
+        self._replaced.clear()
+
+    def _sent(self, notes: list[_SentNote]) -> Sent:
+        if not notes:
+            return NO_FRAMES
+        rows, moments, awaited, windows, records = zip(*notes, strict=True)
+        lengths = [len(each) for each in rows]
+        record = _joined_bytes(records)
+        newest = _newest(_joined_bytes(windows))
+        name = record[self._name]
+        if not all(awaited):
+            name = np.where(np.repeat(awaited, lengths), name, 0)
+        return Sent(
+            # Numpy makes indices of another type anew each time that they are used.
+            row=_joined(rows).astype(np.intp),
+            at=np.repeat(moments, lengths),
+            name=name,
+            newest=newest,
+            accepted=self._accepted_at(newest),
+            alone=record["inflight"] == 1,
+        )
+
+    def _accepted_at(self, contents: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When these contents were accepted; NaN where that is not known (any more)."""
+        places = slots.number(contents) & (_REMEMBERED - 1)  # a fifth of the cost of %
+        found = self._accepted.take(places)
+        missing = self._slots.take(places) != contents
+        if np.count_nonzero(missing):
+            found[missing] = nan
+        if self._replaced:
+            for at in np.flatnonzero(missing).tolist():
+                found[at] = self._replaced.get(int(contents[at]), nan)
+        return found
 
 
-def _add_known(histogram: Histogram, since: NDArray[np.float64], now: float) -> None:
-    """Counts the time passed since these moments; NaN is none."""
-    known = ~np.isnan(since)
-    if known.any():
-        histogram.add_many(now - (since if known.all() else since[known]))
+def _newest(windows: Windows) -> NDArray[np.int64]:
+    """The newest slot of each; along the longer axis, which costs a quarter of the other way round."""
+    newest: NDArray[np.int64] = np.ascontiguousarray(windows.T).max(axis=0)
+    return newest
+
+
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _joined_bytes(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The same of contiguous columns of one type: of hundreds a fifth of the cost, of records a thousandth."""
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    joined = b"".join(columns)  # type: ignore[arg-type] # arrays are buffers
+    return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
+
+
+def _acks(notes: list[_AcksNote]) -> Acks:
+    if not notes:
+        return NO_ACKS
+    rows, moments, names = zip(*notes, strict=True)
+    lengths = [len(each) for each in rows]
+    return Acks(_joined(rows).astype(np.intp), np.repeat(moments, lengths), _joined(names))

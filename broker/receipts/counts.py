@@ -26,8 +26,10 @@ CAPACITY = 1 << 14
 COUNTED = ("delivered", "acknowledged", "shown", "opened", "dismissed")
 """What is counted of an item; see `Receipts.counts`."""
 
-_FEW = 16
-"""Items up to which arrays cost more than they save."""
+_FEW = 64
+"""Puts up to which arrays cost more than they save."""
+_TOGETHER = 1024
+"""Items of which counts wait to be added together."""
 _NEVER = np.iinfo(np.int64).max
 _DELIVERED, _ACKNOWLEDGED = COUNTED.index("delivered"), COUNTED.index("acknowledged")
 
@@ -78,6 +80,9 @@ class Receipts:
         self._number: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self._counts: NDArray[np.int64] = np.zeros((len(COUNTED), capacity), np.int64)
         self._items: list[Receipt | None] = [None] * capacity
+        # What is to be added to counts, by item: numpy takes ten times as long for a single number.
+        self._delivered: dict[int, int] = {}
+        self._acknowledged: dict[int, int] = {}
         # Unix seconds; `_NEVER` where there is no item that will expire, or `take_due` had it.
         self._expires: NDArray[np.int64] = np.full(capacity, _NEVER)
 
@@ -98,6 +103,7 @@ class Receipts:
         """
         if self[n] is None:
             return dict.fromkeys(COUNTED, 0)
+        self._add_waiting()
         column = self._counts[:, n % self._capacity].tolist()
         return dict(zip(COUNTED, column, strict=True))
 
@@ -117,6 +123,8 @@ class Receipts:
             since = held.since
         else:
             self._counts[:, place] = 0
+            self._delivered.pop(record.n, None)
+            self._acknowledged.pop(record.n, None)
         self._number[place] = record.n
         self._expires[place] = record.expires
         self._items[place] = Receipt(
@@ -143,45 +151,59 @@ class Receipts:
 
     def delivered(self, n: int, frames: int) -> None:
         """So many frames that put this item were written."""
-        self._add_one(_DELIVERED, n, frames)
+        waiting = self._delivered
+        waiting[n] = waiting.get(n, 0) + frames
+        if len(waiting) >= _TOGETHER:
+            self._add_waiting()
 
     def delivered_each(self, numbers: Sequence[int]) -> None:
         """Items were put by frames that were written, one for each put."""
         if len(numbers) <= _FEW:
             for n in numbers:
-                self._add_one(_DELIVERED, n, 1)
+                self.delivered(n, 1)
         else:
             self._add(_DELIVERED, np.array(numbers, np.int64))
 
     def acknowledged(self, numbers: NDArray[np.integer]) -> None:
         """Items were put by frames that devices confirmed, one for each put."""
-        if len(numbers) <= _FEW:
-            for n in numbers.tolist():
-                self._add_one(_ACKNOWLEDGED, n, 1)
-        else:
+        if len(numbers) > _FEW:
             self._add(_ACKNOWLEDGED, numbers)
+            return
+        waiting = self._acknowledged
+        for n in numbers.tolist():
+            waiting[n] = waiting.get(n, 0) + 1
+        if len(waiting) >= _TOGETHER:
+            self._add_waiting()
 
     def heard(self, n: int, event: str) -> None:
         """A device reports something of an item, for the first time; what is not counted is ignored."""
-        if event in COUNTED:
-            self._add_one(COUNTED.index(event), n, 1)
-
-    def _add_one(self, which: int, n: int, count: int) -> None:
         place = n % self._capacity
-        if self._number[place] == n:
-            self._counts[which, place] += count
+        if event in COUNTED and self._number[place] == n:
+            self._counts[COUNTED.index(event), place] += 1
 
-    def _add(self, which: int, numbers: NDArray[np.integer]) -> None:
+    def _add_waiting(self) -> None:
+        for which, waiting in ((_DELIVERED, self._delivered), (_ACKNOWLEDGED, self._acknowledged)):
+            if waiting:
+                numbers = np.fromiter(waiting.keys(), np.int64, len(waiting))
+                self._add(which, numbers, np.fromiter(waiting.values(), np.int64, len(waiting)))
+                waiting.clear()
+
+    def _add(
+        self, which: int, numbers: NDArray[np.integer], counts: NDArray[np.int64] | int = 1
+    ) -> None:
+        """Adds to the counts of these items, as far as they are remembered."""
         places = numbers % self._capacity
         known = self._number.take(places) == numbers
         if not known.all():
             places = places[known]
-        np.add.at(self._counts[which], places, 1)
+            counts = counts if isinstance(counts, int) else counts[known]
+        np.add.at(self._counts[which], places, counts)
 
     # ---- State
 
     def all(self) -> tuple[list[Receipt], NDArray[np.int64]]:
         """Everything, for `state`, which is work for another thread: receipts, and counts by receipt."""
+        self._add_waiting()
         receipts = list(self)
         places = np.array([receipt.n % self._capacity for receipt in receipts], np.intp)
         return receipts, self._counts[:, places]
@@ -192,6 +214,7 @@ class Receipts:
         Raises:
             ValueError: It is damaged, and nothing was taken over.
         """
+        self._add_waiting()
         try:
             receipts = [Receipt(*each) for each in state["receipts"]]
             counts = np.asarray(state["counts"], np.int64)

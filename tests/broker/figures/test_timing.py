@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.figures.histogram import Histogram
 from broker.figures.timing import ItemTimes
 from devices import slots
+from devices.ledger import Batch
 
 SHELF = 1
 OLD, NEW, NEWER = (slots.pack(n, 0, 1) for n in (3, 4, 5))
@@ -19,8 +23,20 @@ def rows(*numbers: int) -> Any:
     return np.array(numbers, np.int32)
 
 
-def windows(*tips: int) -> Any:
-    return np.array([[tip, OLD, 0, 0] for tip in tips], np.int64)
+def batch(
+    to: list[int], tips: list[int], names: list[int], *, qos: bool, alone: list[bool]
+) -> Batch:
+    """A frame to each of these rows."""
+    windows = np.array([[tip, OLD, 0, 0] for tip in tips], np.int64).reshape(-1, 4)
+    return Batch(rows(*to), int(qos), [], windows, records(names, alone))
+
+
+def records(names: list[int], alone: list[bool]) -> Any:
+    """What the ledger has of rows with these newest frames."""
+    found = np.zeros(len(names), [("packet_id", "u2"), ("seq", "u4"), ("inflight", "u1")])
+    found["packet_id"] = found["seq"] = names
+    found["inflight"] = [1 if each else 2 for each in alone]
+    return found
 
 
 def send(
@@ -33,13 +49,14 @@ def send(
     new: bool = True,
     alone: bool = True,
 ) -> None:
-    times.intend(SHELF, rows(row), windows(slot), new=new)
-    names = None if name is None else np.array([name], np.uint16)
-    times.wrote(SHELF, rows(row), names, np.array([alone]), at)
+    frame = batch([row], [slot], [name or 0], qos=name is not None, alone=[alone])
+    if not new:
+        times.met(SHELF, frame.rows, frame.windows, frame.records)
+    times.wrote(SHELF, frame, at)
 
 
-def acknowledge(times: ItemTimes, row: int, name: int, at: float, **how: bool) -> None:
-    times.acknowledged(SHELF, rows(row), np.array([name]), at, **how)
+def acknowledge(times: ItemTimes, row: int, name: int, at: float) -> None:
+    times.acknowledged(SHELF, rows(row), np.array([name]), at)
 
 
 def seconds(histogram: Histogram) -> list[float]:
@@ -54,9 +71,7 @@ def times() -> ItemTimes:
     """A device in row 2 that came when only the old item was there."""
     times = ItemTimes(2)
     times.accepted(OLD, 10.0)
-    send(times, 2, OLD, 50.0, new=False)
-    acknowledge(times, 2, 7, 50.5)
-    times.device = Histogram()
+    send(times, 2, OLD, 50.0, None, new=False)
     assert seconds(times.to_frame) == []
     return times
 
@@ -122,6 +137,17 @@ def test_a_frame_that_was_sent_again_is_not_timed(times: ItemTimes) -> None:
     assert seconds(times.device) == []
 
 
+def test_of_many_frames_that_were_sent_again_together_none_is_timed(times: ItemTimes) -> None:
+    many, names = list(range(100, 200)), list(range(1, 101))
+    times.wrote(SHELF, batch(many, [NEW] * 100, names, qos=True, alone=[True] * 100), 100.0)
+    assert seconds(times.device) == []  # asking has everything worked off
+    for row in many:
+        times.sent_again(SHELF, row)
+    assert seconds(times.device) == []
+    times.acknowledged(SHELF, rows(*many), np.array(names), 200.0)
+    assert seconds(times.device) == []
+
+
 def test_a_frame_of_qos_0_is_not_acknowledged(times: ItemTimes) -> None:
     times.accepted(NEW, 100.0)
     send(times, 2, NEW, 100.25, None)
@@ -130,11 +156,19 @@ def test_a_frame_of_qos_0_is_not_acknowledged(times: ItemTimes) -> None:
     assert seconds(times.device) == []
 
 
-def test_a_device_behind_another_broker_acknowledges_all_up_to_a_position(times: ItemTimes) -> None:
+def test_a_device_behind_another_broker_acknowledges_all_up_to_a_position() -> None:
+    times = ItemTimes(2, positions=True)
     send(times, 2, NEW, 100.0, 7)
-    acknowledge(times, 2, 6, 101.0, all_before=True)
+    acknowledge(times, 2, 6, 101.0)
     assert seconds(times.device) == []
-    acknowledge(times, 2, 9, 102.0, all_before=True)
+    acknowledge(times, 2, 9, 102.0)
+    assert seconds(times.device) == [2.0]
+
+
+def test_a_position_is_confirmed_at_qos_0_as_well() -> None:
+    times = ItemTimes(2, positions=True)
+    times.wrote(SHELF, batch([2], [NEW], [7], qos=False, alone=[True]), 100.0)
+    acknowledge(times, 2, 7, 102.0)
     assert seconds(times.device) == [2.0]
 
 
@@ -147,8 +181,135 @@ def test_an_item_whose_acceptance_is_forgotten_is_not_timed(times: ItemTimes) ->
 
 def test_many_rows_at_once_grow_the_columns(times: ItemTimes) -> None:
     times.accepted(NEW, 100.0)
-    many = np.arange(5_000, dtype=np.int32)
-    times.intend(SHELF, many, windows(*[OLD] * 5_000), new=False)
-    times.intend(SHELF, many, windows(*[NEW] * 5_000), new=True)
-    times.wrote(SHELF, many, many + 1, np.ones(5_000, bool), 100.5)
+    many = list(range(5_000))
+    names, alone = [row + 1 for row in many], [True] * 5_000
+    before = batch(many, [OLD] * 5_000, names, qos=True, alone=alone)
+    times.met(SHELF, before.rows, before.windows, before.records)
+    times.wrote(SHELF, batch(many, [NEW] * 5_000, names, qos=True, alone=alone), 100.5)
     assert times.to_frame.read().count == 5_000
+
+
+def test_no_rows_are_no_event(times: ItemTimes) -> None:
+    none = batch([], [], [], qos=True, alone=[])
+    times.met(SHELF, none.rows, none.windows, none.records)
+    send(times, 2, NEW, 100.0)
+    acknowledge(times, 2, 7, 101.0)
+    assert seconds(times.device) == [1.0]
+
+
+# ---- Together as one after the other
+
+
+class OneByOne:
+    """The rules of the module, each event by itself as soon as it happens; times in ms, so that sums are exact."""
+
+    def __init__(self, *, positions: bool) -> None:
+        self.positions = positions
+        self.accepted: dict[int, tuple[int, float]] = {}
+        self.newest: dict[int, int] = {}
+        self.timed: dict[int, tuple[int, float, float | None]] = {}
+        self.counted: dict[str, list[float]] = {"to_frame": [], "to_ack": [], "device": []}
+
+    def wrote(self, row: int, slot: int, name: int, at: float, *, alone: bool) -> None:
+        since = None
+        if slot > self.newest.get(row, 0):
+            held, moment = self.accepted.get(slots.number(slot) % REMEMBERED, (0, 0.0))
+            since = moment if held == slot else None
+        self.newest[row] = slot
+        if since is not None:
+            self.counted["to_frame"].append(at - since)
+        if name and (alone or row not in self.timed):
+            self.timed[row] = (name, at, since)
+
+    def acknowledged(self, row: int, name: int, at: float) -> None:
+        if row not in self.timed:
+            return
+        timed, sent_at, since = self.timed[row]
+        if timed == name or (self.positions and timed < name):
+            del self.timed[row]
+            self.counted["device"].append(at - sent_at)
+            if since is not None:
+                self.counted["to_ack"].append(at - since)
+
+
+REMEMBERED = 1 << 16
+NUMBERS = st.sampled_from([1, 2, 3, 4, 1 + REMEMBERED])
+# How many rows from which on: one, a handful, or more than are worked off one by one.
+SPANS = st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 1, 5, 40, 90]))
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("accepted"), NUMBERS),
+        st.tuples(
+            st.just("wrote"), SPANS, NUMBERS, st.integers(1, 3), st.booleans(), st.booleans()
+        ),
+        st.tuples(st.just("met"), SPANS, NUMBERS),
+        st.tuples(st.just("acknowledged"), SPANS, st.integers(1, 3)),
+        st.tuples(st.just("again"), SPANS),
+        st.tuples(st.just("read")),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EVENTS, st.booleans(), st.sampled_from([1, 7, 100, 1_000_000]))
+def test_events_worked_off_together_count_as_one_after_the_other(
+    events: list[tuple[Any, ...]], positions: bool, together: int
+) -> None:
+    times, model = (
+        ItemTimes(2, positions=positions, together=together),
+        OneByOne(positions=positions),
+    )
+    versions: Counter[int] = Counter()
+    for moment, (what, *how) in enumerate(events, 1):
+        at = float(moment)
+        if what == "accepted":
+            versions[how[0]] += 1  # no content is accepted twice
+            slot = slots.pack(how[0], versions[how[0]], 1)
+            times.accepted(slot, at)
+            model.accepted[how[0] % REMEMBERED] = (slot, at)
+        elif what == "again":
+            for row in range(how[0][0], sum(how[0])):
+                times.sent_again(SHELF, row)
+                model.timed.pop(row, None)
+        elif what == "read":
+            assert times.to_frame.read().count == len(model.counted["to_frame"])
+        else:
+            (first, count), *said = how
+            if what == "wrote" and not count:
+                continue
+            to = list(range(first, first + count))
+            if what == "acknowledged":
+                times.acknowledged(SHELF, rows(*to), np.full(count, said[0], np.uint16), at)
+                for row in to:
+                    model.acknowledged(row, said[0], at)
+                continue
+            slot = slots.pack(said[0], versions[said[0]], 1)
+            name, alone, qos = (said[1], said[2], said[3]) if what == "wrote" else (0, False, False)
+            frames = batch(to, [slot] * count, [name] * count, qos=qos, alone=[alone] * count)
+            if what == "met":
+                times.met(SHELF, frames.rows, frames.windows, frames.records)
+                model.newest.update(dict.fromkeys(to, max(slot, OLD)))
+                continue
+            times.wrote(SHELF, frames, at)
+            for row in to:
+                awaited = name if qos or positions else 0
+                model.wrote(row, max(slot, OLD), awaited, at, alone=alone)
+    for name, values in model.counted.items():
+        expected = Histogram()
+        expected.add_many(np.array(values, float))
+        found = getattr(times, name).read()
+        assert found.counts.tolist() == expected.read().counts.tolist()
+        assert found.sum == sum(values)
+
+
+def test_no_more_waits_than_was_agreed(times: ItemTimes) -> None:
+    times = ItemTimes(2, together=10)
+    for at in range(25):
+        send(times, 2, NEW, float(at), 7)
+        acknowledge(times, 2, 7, at + 0.5)
+        assert sum(len(notes.counts) for notes in times._notes) < 10
+    for number in range(1, 100):
+        times.accepted(slots.pack(number, 0, 1), 1.0)
+        assert len(times._replaced) < 10
+    assert times.device.read().count == 25

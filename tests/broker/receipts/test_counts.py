@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,60 @@ def test_many_items_at_once_count_as_one_after_the_other(numbers: list[int]) -> 
         single.acknowledged(np.array([n], np.uint32))
     assert all(many.counts(n) == single.counts(n) for n in range(41))
     assert sum(many.counts(n)["delivered"] for n in range(41)) == sum(22 <= n < 30 for n in numbers)
+
+
+NUMBERS = st.integers(1, 12)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), NUMBERS, st.sampled_from(["same", "other"])),
+        st.tuples(st.just("delivered"), NUMBERS, st.integers(1, 9)),
+        st.tuples(st.just("each"), st.lists(NUMBERS, max_size=5), st.sampled_from([1, 40])),
+        st.tuples(st.just("acknowledged"), st.lists(NUMBERS, max_size=5), st.sampled_from([1, 40])),
+        st.tuples(st.just("heard"), NUMBERS, st.just("shown")),
+        st.tuples(st.just("read"), NUMBERS, st.none()),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS, st.sampled_from([1, 3, 1024]))
+def test_counts_that_wait_come_to_the_same_as_if_each_were_added_at_once(
+    steps: list[tuple[str, Any, Any]], together: int
+) -> None:
+    receipts, held, expected = Receipts(4), dict[int, tuple[int, str]](), dict[int, Counter[str]]()
+
+    def add(event: str, n: int, times: int = 1) -> None:
+        if held.get(n % 4, (0, ""))[0] == n:
+            expected[n][event] += times
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("broker.receipts.counts._TOGETHER", together)
+        for what, n, how in steps:
+            if what == "open":
+                receipts.open(record(n, how), now=1.0)
+                if held.get(n % 4) != (n, how):
+                    expected[n] = Counter()
+                held[n % 4] = (n, how)
+            elif what == "delivered":
+                receipts.delivered(n, how)
+                add("delivered", n, how)
+            elif what == "each":
+                receipts.delivered_each(n * how)
+                for each in n * how:
+                    add("delivered", each)
+            elif what == "acknowledged":
+                receipts.acknowledged(np.array(n * how, np.uint32))
+                for each in n * how:
+                    add("acknowledged", each)
+            elif what == "heard":
+                receipts.heard(n, how)
+                add("shown", n)
+            else:
+                receipts.counts(n)
+    for n in range(1, 13):
+        live = held.get(n % 4, (0, ""))[0] == n
+        assert receipts.counts(n) == counts(**(expected[n] if live else {}))
 
 
 def test_a_new_item_takes_the_place_of_the_oldest_and_starts_at_nothing() -> None:
