@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from feedgen.ranking.value import TICKS_PER_SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from broker.roster import Live
     from feedgen.engine import Engine
     from feedgen.placement import Placement
@@ -18,7 +20,16 @@ if TYPE_CHECKING:
 def explained(
     live: Live, engine: Engine, ranking: Ranking | Following | None, now: float
 ) -> list[dict[str, Any]]:
-    """The items of a device's window, best first, as JSON without their payloads.
+    """The items of a device's window, best first, as JSON without their payloads; see `explaining`."""
+    return list(explaining(live, engine, ranking, now))
+
+
+def explaining(
+    live: Live, engine: Engine, ranking: Ranking | Following | None, now: float
+) -> Iterator[dict[str, Any]]:
+    """The same one by one: where something was learned, each takes a millisecond or more.
+
+    Whoever gives the loop its turn in between has to see whether the device still has its row.
 
     Args:
         live: the device.
@@ -29,13 +40,9 @@ def explained(
     placed = [
         (each, record) for each in engine.placements(live.seat) if (record := engine.item(each.n))
     ]
-    thoughts: list[Explanation | None] = [None] * len(placed)
-    if ranking is not None:
-        thoughts[:] = ranking.explain(*live.seat, [record for _, record in placed], now)
-    return [
-        {"channel": record.item.channel, **_explained(each, thought)}
-        for (each, record), thought in zip(placed, thoughts, strict=True)
-    ]
+    for each, record in placed:
+        thought = None if ranking is None else ranking.explain(*live.seat, [record], now)[0]
+        yield {"channel": record.item.channel, **_explained(each, thought)}
 
 
 def _explained(placed: Placement, thought: Explanation | None) -> dict[str, Any]:
