@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
 import socket
 import socketserver
@@ -148,6 +149,7 @@ def test_help_lists_every_command(fleetfeed):
         "replay",
         "watch",
         "status",
+        "top",
         "check-config",
         "device",
         "user",
@@ -163,6 +165,7 @@ def test_help_lists_every_command(fleetfeed):
         ["publish", "--help"],
         ["watch", "--help"],
         ["status", "--help"],
+        ["top", "--help"],
         ["device", "--help"],
         ["device", "import", "--help"],
         ["user", "add", "--help"],
@@ -343,7 +346,7 @@ def test_a_device_comes_in_by_the_certificate_that_the_security_page_makes(fleet
     """On the production configuration, as it is but for the places of files and the port."""
     page = (ROOT / "docs" / "security.md").read_text()
     for line in page.splitlines():
-        if line.startswith(("openssl ", "chmod ")):
+        if line.startswith(("openssl ", "chmod ")) and " > " not in line:
             subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True)
     env = {
         "FLEETFEED_TLS__CERTIFICATE": "server.pem",
@@ -1081,6 +1084,7 @@ def test_the_demo_stopped_by_sigterm_ends_its_server_first(tmp_path):
         stderr=subprocess.PIPE,
         env={**CLEAN, "TMPDIR": str(tmp_path)},
     )
+    assert re.match(rb"See it at http://127\.0\.0\.1:\d+/ while", process.stdout.readline())
     assert b"items in" in process.stdout.readline()
     (directory,) = tmp_path.iterdir()
     control = ControlClient(directory / "control.sock")
