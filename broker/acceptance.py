@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from feedgen.store.base import Store
 
 
+_URGENT = 3
+
+
 class Keeper(Protocol):
     """What an acceptance asks of the service."""
 
@@ -108,7 +111,9 @@ class Acceptance:
             self._keeper.barrier(done)
             return True
         changes = accepted.outcome is not Outcome.UNCHANGED
-        future = self._store.submit((PutItem(record),))
+        # Nothing that waits is about an item that is new, so it may overtake.
+        first = item.priority == _URGENT and accepted.outcome is Outcome.NEW
+        future = self._store.submit((PutItem(record),), first=first)
 
         def durable(future: asyncio.Future[None]) -> None:
             if failed(future):

@@ -112,12 +112,13 @@ class Store(Protocol):
                 a newer version, or on a disk that cannot be written.
         """
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(self, ops: Sequence[Op], *, first: bool = False) -> asyncio.Future[None]:
         """Queue `ops`, to be applied in order and all or none, and return at once.
 
-        The future resolves when they are durable; futures resolve in the order of submission. So
-        `submit(())` resolves when everything submitted before is durable. Cancelling the future
-        does not undo the ops. While commits fail it stays open, and it fails with `StoreError` only
+        The future resolves when they are durable; futures resolve in the order of submission, but
+        those that go `first` may overtake others. So `submit(())` resolves when everything submitted
+        before is durable. What goes first must be of no concern to anything that waits: a new item, say.
+        Cancelling the future does not undo the ops. While commits fail it stays open, and it fails with `StoreError` only
         if the store is closed before they succeed, or if these very ops cannot be encoded.
 
         Needs a running event loop, always the same one.

@@ -85,7 +85,12 @@ class MemoryStore:
         self._clean = False
         return loaded
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(
+        self,
+        ops: Sequence[Op],
+        *,
+        first: bool = False,  # noqa: ARG002 (nothing ever waits here)
+    ) -> asyncio.Future[None]:
         """Apply `ops` now and return a future that resolves soon; see `Store.submit`."""
         if not self._is_open:
             raise StoreError("The store is not open.")

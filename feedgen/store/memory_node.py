@@ -131,7 +131,12 @@ class MemoryNode:
             clean=clean,
         )
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(
+        self,
+        ops: Sequence[Op],
+        *,
+        first: bool = False,  # noqa: ARG002 (nothing ever waits here)
+    ) -> asyncio.Future[None]:
         """See `Store.submit`."""
 
         def step() -> None:

@@ -2,7 +2,9 @@
 
 `submit` only appends to a queue. The writer takes everything that is pending, folds it into the few
 statements that lead to the same end, commits them as one transaction and wakes the loop once. So one
-fsync serves all that arrived while the one before was running, and throughput grows with load.
+fsync serves all that arrived while the one before was running, and throughput grows with load. What is
+to go first has a queue of its own, and shares its transaction with a few of the others only: under load
+a transaction has hundreds of items, and urgent ones do not wait for them.
 
 The thread asks for Python's interpreter lock as rarely as it can: sqlite3 gives the lock away around
 every step of a statement, and has to wait for it again whenever the loop is busy. Therefore many rows
@@ -18,6 +20,7 @@ import os
 import sqlite3
 import sys
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 # Ops per transaction, unless one submission has more: bounds how long the first waits for the last when
 # 1 000 000 sessions are put at a clean stop, and how far the write-ahead log grows.
 MAX_BATCH = 4096
+# Ops that go along with what is to go first: few, so that it is soon there; some, so that it never keeps
+# the others out.
+FEW = 32
 # Rows per statement: a power of two, so that any number of rows needs few statements, all cached.
 MAX_ROWS = 256
 # Seconds between attempts while commits fail: short enough not to be noticed when a lock was the
@@ -54,6 +60,9 @@ LAST_RETRY = 5.0
 # turn without anybody getting hold of it. With the default of 5 ms and turns of 2 ms, a commit was
 # starved for 24 s; with this it took 6 ms at the 99th percentile.
 SWITCH_INTERVAL = 50e-6
+
+_WAKE = None
+"""In the queue: there is something in the other one."""
 
 _Submission = tuple[tuple[Op, ...], "asyncio.Future[None]"]
 _Statement = tuple[str, "Sequence[Any]"]
@@ -77,7 +86,8 @@ class SqliteStore:
         self._directory = Path(directory)
         self._lock = -1
         self._connection: sqlite3.Connection
-        self._queue: SimpleQueue[_Submission | _Stop] = SimpleQueue()
+        self._queue: SimpleQueue[_Submission | _Stop | None] = SimpleQueue()
+        self._ahead: deque[_Submission] = deque()
         self._closing = threading.Event()
         self._is_open = False
         self._next_n = 1
@@ -137,7 +147,7 @@ class SqliteStore:
         threading.Thread(target=self._write, name="fleetfeed-store", daemon=True).start()
         return loaded
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(self, ops: Sequence[Op], *, first: bool = False) -> asyncio.Future[None]:
         """Queue `ops` for the next group commit; see `Store.submit`.
 
         Raises:
@@ -147,7 +157,11 @@ class SqliteStore:
             raise StoreError("The store is not open.")
         future = asyncio.get_running_loop().create_future()
         self._pending += 1
-        self._queue.put((tuple(ops), future))
+        if first:
+            self._ahead.append((tuple(ops), future))
+            self._queue.put(_WAKE)
+        else:
+            self._queue.put((tuple(ops), future))
         return future
 
     async def close(self, clean: bool) -> None:
@@ -190,21 +204,28 @@ class SqliteStore:
     def _take(self) -> tuple[list[_Submission], _Stop | None]:
         """Wait for a submission and take whatever else is there, up to `MAX_BATCH` ops.
 
-        Comes back with nothing after a while if the log is still to be cut.
+        What is to go first comes first, and then at most `FEW` others. Comes back with nothing after a
+        while if the log is still to be cut.
         """
         taken: list[_Submission] = []
-        size = 0
+        size, most = 0, MAX_BATCH
         while True:
+            while self._ahead:
+                taken.append(self._ahead.popleft())
+                most = FEW
+            if taken and (size >= most or self._queue.empty()):
+                return taken, None
             try:
                 entry = self._queue.get(timeout=LAST_RETRY if self._log_is_due else None)
             except Empty:
                 return taken, None
             if isinstance(entry, _Stop):
+                taken.extend(self._ahead)  # nobody adds to it any more
+                self._ahead.clear()
                 return taken, entry
-            taken.append(entry)
-            size += len(entry[0])
-            if size >= MAX_BATCH or self._queue.empty():
-                return taken, None
+            if entry is not _WAKE:
+                taken.append(entry)
+                size += len(entry[0])
 
     def _fold(self, submissions: list[_Submission]) -> tuple[_Batch, dict[int, StoreError]]:
         """Fold all submissions into one batch; those that cannot be encoded are refused, by index."""
@@ -250,7 +271,7 @@ class SqliteStore:
         refused: dict[int, StoreError],
         error: StoreError | None,
     ) -> None:
-        """On the loop: settle a batch in the order of submission."""
+        """On the loop: settle a batch in the order in which it was taken."""
         self._pending -= len(futures)
         for index, future in enumerate(futures):
             _settle(future, refused.get(index, error) if refused else error)

@@ -35,7 +35,7 @@ from feedgen.store import (
 from feedgen.store.memory import MemoryStore
 from feedgen.store.memory_shared import SharedMemory
 from feedgen.store.redis import RedisStore
-from feedgen.store.sqlite import SqliteStore
+from feedgen.store.sqlite import FEW, SqliteStore
 from feedgen.store.sqlite_file import FILE
 from tests.redis_servers import RedisServer, redis_server
 
@@ -215,6 +215,15 @@ async def test_closing_waits_for_everything_that_is_pending(make: Make):
     await store.close(clean=True)
     assert all(future.done() for future in futures)
     assert len((await run(make())).records) == 1000
+
+
+async def test_what_goes_first_is_kept_like_everything_else(make: Make):
+    store = make()
+    store.open()
+    futures = [store.submit((PutItem(record(n)),), first=not n % 3) for n in range(1, 10)]
+    await store.close(clean=True)
+    assert all(future.done() for future in futures)
+    assert [each.n for each in (await run(make())).records] == list(range(1, 10))
 
 
 async def test_more_submissions_than_fit_one_batch_are_all_kept(make: Make):
@@ -466,6 +475,32 @@ async def test_what_piled_up_behind_a_failing_commit_goes_into_few_statements(tm
     assert len(statements) - 2 * store.errors <= 10
     await store.close(clean=True)
     assert len((await run(SqliteStore(tmp_path))).records) == 1_001
+
+
+async def test_what_goes_first_waits_for_few_of_those_that_were_there_before(tmp_path: Path):
+    store = SqliteStore(tmp_path)
+    store.open()
+    order: list[int] = []
+
+    def submit(n: int, *, first: bool = False) -> asyncio.Future[None]:
+        future = store.submit((PutItem(record(n)),), first=first)
+        future.add_done_callback(lambda _: order.append(n))
+        return future
+
+    with write_lock(tmp_path):
+        submit(1)
+        await until_down(store)  # the writer is at it, and all others wait
+        for n in range(2, 500):
+            submit(n)
+        urgent = submit(500, first=True)
+        assert not urgent.done()
+    await urgent
+    assert order.index(500) <= 1
+    assert len(order) <= 1 + 1 + FEW
+    await store.submit(())
+    assert sorted(order) == list(range(1, 501))
+    await store.close(clean=True)
+    assert len((await run(SqliteStore(tmp_path))).records) == 500
 
 
 async def test_an_item_that_cannot_be_encoded_is_refused_alone_and_whole(tmp_path: Path):

@@ -120,7 +120,12 @@ class RedisStore:
         self._is_open = True
         return loaded
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(
+        self,
+        ops: Sequence[Op],
+        *,
+        first: bool = False,  # noqa: ARG002 (each op is on its way at once)
+    ) -> asyncio.Future[None]:
         """Queue `ops`; see `Store.submit`.
 
         Raises:

@@ -40,8 +40,8 @@ class Manager:
 class HangingStore(MemoryStore):
     """A store whose writer never comes back, and says nothing about it."""
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
-        del ops
+    def submit(self, ops: Sequence[Op], *, first: bool = False) -> asyncio.Future[None]:
+        del ops, first
         return asyncio.get_running_loop().create_future()
 
 
