@@ -64,7 +64,7 @@ types: $(READY) ## static types, strict
 	$(BIN)/mypy
 
 bench: $(READY) ## every benchmark, one after the other
-	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency isolation engine ranking memory feedback nodes gateway idle_fleet)); do echo "# $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency spike isolation page engine ranking memory feedback nodes gateway idle_fleet)); do echo "# $$script"; $(BIN)/python "$$script"; done
 
 pictures: $(READY) ## the figures of docs/ranking.md
 	$(BIN)/python -m benchmarks.pictures $(if $(KUAIRAND),--kuairand $(KUAIRAND))
