@@ -17,7 +17,7 @@ import pytest
 from amqtt.broker import Broker
 
 from broker.plugin import FeedPlugin
-from devices.packets import Publish
+from devices.packets import Disconnect, Publish
 from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Peer, Target, eventually, item
 
 YAML = """
@@ -200,6 +200,8 @@ async def test_sys_has_one_voice_and_it_is_not_amqtts(
                     assert found.payload.startswith(b"fleetfeed version ")
             assert "$SYS/broker/retained messages/count" in topics
             assert "$SYS/broker/cpu/percent" not in topics
+            listener.send(Disconnect())  # else amqtt may leave the connection open
+            await listener.expect_end()
 
 
 async def message(peer: Peer, topic: str) -> Publish:
