@@ -20,7 +20,7 @@ TESTS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults nodefaults fuzz lint format types bench pictures clean ci
+.PHONY: help setup demo test faults nodefaults fuzz lint format types rules bench pictures clean ci
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ format: $(READY) ## put the sources into shape
 
 types: $(READY) ## static types, strict
 	$(BIN)/mypy
+
+# Yours too, as deploy/alerts-of-yours.yml with deploy/alerts-of-yours_test.yml. Needs promtool, of Prometheus.
+rules: ## check the alerts of deploy/, and see them fire
+	promtool check config --syntax-only deploy/prometheus.yml
+	promtool check rules $(filter-out %_test.yml,$(wildcard deploy/alerts*.yml))
+	promtool test rules $(wildcard deploy/alerts*_test.yml)
 
 bench: $(READY) ## every benchmark, one after the other
 	@set -e; for script in $(addprefix benchmarks/,$(addsuffix .py,push growth connect latency spike isolation page engine ranking memory feedback nodes gateway idle_fleet)); do echo "# $$script"; $(BIN)/python "$$script"; done

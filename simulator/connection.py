@@ -48,6 +48,15 @@ _REFUSALS = {
 }
 
 
+def aside(name: str) -> str:
+    """The client id of a client that is no device, by its name.
+
+    No device's id has an @ in it, so no server takes this one for a device that never subscribes to its frames. Spaces
+    and slashes would do, too, but access lists of some brokers stumble over them.
+    """
+    return f"{name}@simulator"
+
+
 class Refused(ConnectionError):  # noqa: N818 - said of the connection, as ConnectionRefusedError is
     """The server answered CONNECT with a return code other than 0 (MQTT 3.1.1, 3.2.2.3)."""
 
@@ -293,9 +302,9 @@ class Publisher(Client):
 
     __slots__ = ("_unacknowledged",)
 
-    def __init__(self, client_id: str = "publisher") -> None:
+    def __init__(self, name: str = "publisher") -> None:
         # Keep-alive 0: nobody has to ping for a publisher that pauses (MQTT 3.1.1, 3.1.2.10).
-        super().__init__(Connect(client_id, clean_session=True, keep_alive=0))
+        super().__init__(Connect(aside(name), clean_session=True, keep_alive=0))
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
 
     @property

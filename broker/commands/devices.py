@@ -280,6 +280,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
         if name == "window" and value is not None:  # None: it has not come since the server started
             lines = [f"{rank}  {_entry(entry)}" for rank, entry in enumerate(value, start=1)]
             table.add_row(name, Text("\n".join(lines) or "empty"))
+        elif name == "allowance":
+            table.add_row(name, Text(_allowance(value)))
         else:
             table.add_row(name.replace("_", " "), Text(_fact(value)))
     shell.console().print(table)
@@ -289,6 +291,22 @@ def _entry(entry: Any) -> str:
     """Show one place of a window, which comes as `[n, payload]`."""
     number, payload = entry
     return f"#{number}  {shell.readable(payload)}"
+
+
+def _allowance(found: dict[str, Any] | None) -> str:
+    """Show what is left of hourly budgets, and what keeps changes from a device."""
+    if found is None:
+        return "no limit"
+    said = [
+        f"{each['left']} of {each['at_once']} {name} left ({each['an_hour']} an hour)"
+        for name in ("frames", "bytes")
+        if (each := found[name]) is not None
+    ]
+    if found["quiet"]:
+        said.append("quiet hours now")
+    if found["waiting"]:
+        said.append("changes wait")
+    return ", ".join(said) or "no limit"
 
 
 def _fact(value: Any) -> str:

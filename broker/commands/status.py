@@ -1,6 +1,6 @@
 """`fleetfeed status`: how a running server is, and what happened since it started."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
@@ -28,6 +28,11 @@ _DEVICES = {
     "with_row": "with a window",
     "subscribed": "subscribed",
     "stalled": "stalled",
+}
+_NOT_READ = {
+    "publishers_over_budget": "over the budget of a publisher",
+    "publishers_choked": "they send most, and the server is overloaded",
+    "devices_over_budget": "over the budget of what a device may say",
 }
 _NAMED = 5
 _LOSSES = frozenset({"rejected", "dropped", "closed"})
@@ -58,8 +63,11 @@ def _print_present(result: Mapping[str, Any]) -> None:
         f"{each['host']}:{each['port']}" + (" with TLS" if each.get("tls") else "")
         for each in result["listening"]
     ]
-    table.add_row("listening on", ", ".join(ports))
-    table.add_row("connections", _number(result["connections"]))
+    if ports:
+        table.add_row("listening on", ", ".join(ports))
+        table.add_row("connections", _number(result["connections"]))
+    else:
+        table.add_row("gateway", "clients are connected to its broker")
     parts = [f"{_number(devices[key])} {said}" for key, said in _DEVICES.items() if devices[key]]
     table.add_row("devices", ", ".join(parts) or "0")
     table.add_row("items", _number(result["items"]))
@@ -77,9 +85,26 @@ def _print_present(result: Mapping[str, Any]) -> None:
         table.add_row(
             "node", f"{cluster['node']}, {beside}; holds {_number(cluster['held'])} devices"
         )
+    for name, said in _pressed(result.get("overload", {}), result.get("budgets", {})):
+        table.add_row(name, Text(said, "yellow"))
     ranking = result["ranking"]
     table.add_row("ranked by", RUNGS[ranking.get("rung", ranking["model"])])
     shell.console().print(table)
+
+
+def _pressed(overload: Mapping[str, Any], budgets: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """What is given up or put off for overload, budgets and quiet hours; nothing where nothing is."""
+    if overload.get("level"):
+        held = overload["items_held"]
+        waits = f"; {_number(held)} items held" if held else ""
+        yield "overload", f"level {overload['level']}, {overload['name']}{waits}"
+    for key, why in _NOT_READ.items():
+        if names := [shell.readable(each) for each in overload.get(key, ())]:
+            yield "not read", f"{', '.join(names)}: {why}"
+    if waiting := overload.get("connects_waiting"):
+        yield "let in soon", f"{_number(waiting)} clients wait for it"
+    if put_off := budgets.get("devices_waiting"):
+        yield "put off", f"changes of {_number(put_off)} devices, by budget or quiet hours"
 
 
 def _others(cluster: Mapping[str, Any]) -> list[str]:

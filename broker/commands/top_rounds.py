@@ -119,6 +119,11 @@ class Rounds:
         return self._rounds[-1].at if self._rounds else None
 
     @property
+    def dated(self) -> bool:
+        """Whether it was told then; else it was retained, and may be older."""
+        return bool(self._rounds) and self._rounds[-1].dated
+
+    @property
     def uptime(self) -> float | None:
         """Seconds, as of the last round."""
         return self._rounds[-1].uptime if self._rounds else None

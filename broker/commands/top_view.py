@@ -89,8 +89,16 @@ def _title(scene: Scene) -> RenderableType:
         left.append(f"  gateway {scene.gateway}")
     if rounds.uptime is not None:
         left.append(f"  up {duration(rounds.uptime)}", DIM)
-    age = "" if scene.age is None else f"told {duration(scene.age)} ago"
-    return _sides(left, Text(age, Tone.BAD if scene.late else DIM))
+    return _sides(left, Text(_age(scene), Tone.BAD if scene.late else DIM))
+
+
+def _age(scene: Scene) -> str:
+    """When the figures were told; how old retained ones are nobody says."""
+    if scene.age is None:
+        return ""
+    if not scene.rounds.dated and not scene.late:
+        return "told some time ago"
+    return f"told {duration(scene.age)} ago"
 
 
 def _state(scene: Scene) -> RenderableType:

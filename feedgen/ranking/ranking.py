@@ -73,11 +73,13 @@ class Ranking(Serving):
         if self.snapshot is None and self.rung is Rung.SNAPSHOT:
             turn.events += self.ladder.lose(Rung.SNAPSHOT, now)
         self.learning.take_in(now, turn)
-        self._corrections.clear()
         self._learned += turn.learned
         if now >= self._balance_at:
             self._balance_at = now + _BALANCE_EVERY
             self._balance(now)
+            # Not earlier: a publisher's new items would stand below its old ones, which still have the boost
+            # of before.
+            self._corrections.clear()
             turn.all_terms = True
         if self._learned and now >= self._refresh_at:
             self._refresh_at = now + self.settings.refresh

@@ -7,6 +7,7 @@ looked up once per class and not once per device.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,6 +37,7 @@ each device is no field: that is what the device's own features are for."""
 _FIRST_ROWS = 64
 _FARTHEST_HOURS = 14
 """Hours that a time zone is from Greenwich at most."""
+_EAST = re.compile(r"[+-]?[0-9]{1,2}")
 
 
 class Codes:
@@ -221,8 +223,8 @@ class _Rows:
 @lru_cache(maxsize=1 << 12)
 def known_zone(zone: str) -> bool:
     """Whether a time zone is one: devices say what they like, and each zone costs time per hour."""
-    if zone.lstrip("+-").isdigit():
-        return len(zone) <= len("+14") and abs(int(zone)) <= _FARTHEST_HOURS
+    if _EAST.fullmatch(zone):
+        return abs(int(zone)) <= _FARTHEST_HOURS
     try:
         ZoneInfo(zone)
     except (ValueError, OSError, KeyError):

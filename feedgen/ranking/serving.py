@@ -106,7 +106,7 @@ class Serving:
         self._terms: dict[int, tuple[int, int]] = {}  # version of the content, and ticks
         self._terms_hour = 0
         self._explores = True
-        self._corrections: dict[tuple[int, int], int] = {}  # as of the last turn
+        self._corrections: dict[tuple[int, int], int] = {}  # as of the last balance
         self._parts: dict[tuple[int, int], tuple[Parts, ...]] = {}  # by item and version
         self._parts_of_state = (0, 0)
         self._now = 0.0
@@ -366,7 +366,8 @@ class Serving:
         # All that is remembered on the way stands aside: a cache that knows an item is a trace of it.
         kept = self.items, self._terms, self._parts, self._corrections
         then = self._now, self._terms_hour, self._parts_of_state
-        self.items, self._terms, self._parts, self._corrections = KnownItems(), {}, {}, {}
+        self.items, self._terms, self._parts = KnownItems(), {}, {}
+        self._corrections = dict(self._corrections)
         try:
             self._now = max(now, self._now)
             term = self.term(record)

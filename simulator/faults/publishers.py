@@ -24,6 +24,7 @@ from devices.packets import (
     Pubrel,
     encode,
 )
+from simulator.connection import aside
 from simulator.facts import Content, Finding, Key
 from simulator.faults.link import Link
 
@@ -234,7 +235,7 @@ class FaultyPublisher:
         try:
             link = self._link = Link(self)
             return await link.open(
-                self._route(), Connect(self.name, not self._persistent, keep_alive=60)
+                self._route(), Connect(aside(self.name), not self._persistent, keep_alive=60)
             )
         finally:
             self._connecting = False

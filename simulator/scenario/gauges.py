@@ -14,7 +14,7 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from devices.packets import Connect, Publish, Subscribe, encode
-from simulator.connection import Client
+from simulator.connection import Client, aside
 from simulator.load import LEVELS, Load
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Gauge(Client):
     __slots__ = ("_above", "_counted", "_load", "highest", "now", "refused")
 
     def __init__(self, number: int, *, outside: bool) -> None:
-        super().__init__(Connect(f"simulate-gauge-{number}", clean_session=True, keep_alive=30))
+        super().__init__(Connect(aside(f"gauge-{number}"), clean_session=True, keep_alive=30))
         self._above = _GATEWAYS if outside else _OURS
         self._load = Load(0)
         self.now: Load | None = None

@@ -62,7 +62,9 @@ async def test_items_in_flight_fail_when_the_connection_is_lost(feed: TinyFeed) 
 
 async def test_a_refusal_names_the_client_and_the_reason(feed: TinyFeed) -> None:
     feed.refuse = 2
-    with pytest.raises(Refused, match="publisher: the server does not accept this client id"):
+    with pytest.raises(
+        Refused, match="publisher@simulator: the server does not accept this client id"
+    ):
         await Publisher().open_connection("127.0.0.1", feed.port)
 
 
@@ -75,7 +77,7 @@ async def test_a_server_that_breaks_mqtt_is_left(
     unused_port_server: Starter,
 ) -> None:
     port = await unused_port_server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(ConnectionError, match="publisher: the server breaks MQTT"):
+    with pytest.raises(ConnectionError, match="publisher@simulator: the server breaks MQTT"):
         await Publisher().open_connection("127.0.0.1", port)
 
 

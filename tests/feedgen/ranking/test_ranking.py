@@ -210,3 +210,20 @@ def test_the_cost_of_corrections_is_known_by_windows_as_they_stand() -> None:
     assert cost < 0.5
     fleet.ranking.compare(held, {}, shelf, rows, fleet.now)
     assert fleet.ranking.publishers.cost() == cost, "nothing known, nothing compared"
+
+
+def test_of_one_publisher_what_is_newer_stands_above_also_while_it_becomes_known() -> None:
+    """Its boost falls for all its items at one moment, not for those alone that come later."""
+    ranking = Ranking(SETTINGS, shelves=len(SHELVES))
+    ranking.turn(START)
+    boosts = []
+    for n in range(1, 5):
+        new = record(n, START + n, publisher="press")
+        boosts.append(ranking.correction(new))
+        ranking.publishers.exposed(np.full(40, ranking.items.of(new).publisher))
+        ranking.turn(START + n)
+    assert boosts[0] > 0
+    assert boosts == boosts[:1] * 4
+    late = record(5, START + 61, publisher="press")
+    assert ranking.turn(START + 61).all_terms, "older items get what new ones have"
+    assert ranking.correction(late) < boosts[0]

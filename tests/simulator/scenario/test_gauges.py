@@ -19,12 +19,14 @@ from devices.packets import (
     Subscribe,
     encode,
 )
+from simulator.connection import Publisher as PublisherClient
 from simulator.load import Load
 from simulator.scenario.gauges import _LEAVES, _REFUSED, Gauges
-from tests.broker.support import eventually
+from tests.broker.support import Served, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 OURS = "$SYS/broker/feed/overload/"
 
@@ -205,3 +207,23 @@ async def test_who_was_refused_is_counted_over_the_starts_of_a_server_and_not_tw
             await eventually(lambda place=place: len(talker.filters) == place)
             await eventually(lambda together=together: gauges.refused == together)
             talker.cut()
+
+
+async def test_whoever_publishes_and_watches_counts_as_no_device(tmp_path: Path) -> None:
+    """Registration is open, so that any client id that can be a device's is taken for one."""
+    settings = {"topics.enabled": True, "topics.sys_interval": 3_600}
+    served = await Served(tmp_path / "data", settings).start()
+    gauges = Gauges([served.address], outside=False)
+    staying = asyncio.create_task(gauges.stay())
+    publisher = PublisherClient()
+    try:
+        await publisher.open_connection(*served.address)
+        await eventually(gauges.take)
+        await publisher.publish("news", {"id": "a", "payload": "x"})
+        assert served.server.lane.connections == 2
+        assert served.server.lane.traffic.devices == 0
+    finally:
+        publisher.close()
+        staying.cancel()
+        await asyncio.gather(staying, return_exceptions=True)
+        await served.stop()
