@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -308,7 +308,7 @@ class Roster:
         if allowances is not None:
             allowances.change(live.seat.row, live.profile.effective_attrs(), self._clock())
 
-    def budget(self, live: Live) -> dict[str, float | bool] | None:
+    def budget(self, live: Live) -> dict[str, Any] | None:
         """What a device may still be sent, for people; None = anything."""
         allowances = self.shelves[live.seat.shelf].allowances
         return None if allowances is None else allowances.describe(live.seat.row, self._clock())

@@ -20,7 +20,7 @@ import numpy as np
 
 from broker.acceptance import Acceptance, failed
 from broker.decisions import DIRECTORY, Decisions
-from broker.explanations import explained
+from broker.explanations import explaining
 from broker.figures.histogram import Histogram
 from broker.learning import LearningLoop
 from broker.overload.coalescing import Gathered
@@ -457,11 +457,14 @@ class Service:
         while True:
             jobs = self.engine.size.jobs
             most = min(left, _AT_ONCE) if jobs < _ENOUGH else 0
-            records = admission.take(most, self.now(), spare=not jobs)
+            now = self.now()
+            records = admission.take(most, now, spare=not jobs)
             if not records:
                 return
             self._urgent |= any(record.item.priority == _URGENT for record in records)
             self._publish_records(records)
+            if any(record.expires <= now for record in records):
+                self._expire()  # before anybody is shown what has waited for too long
             self.load.gave((record.n for record in records), time.monotonic())
             left -= len(records)
             if left <= 0 or self._loop.time() >= until - _SLICE / 2:
@@ -757,17 +760,23 @@ class Service:
             "window": self.window(device),
         }
 
-    def explain(self, device: str) -> dict[str, Any] | None:
-        """Why a device's feed is as it is, item by item; None if it has no row."""
+    async def explain(self, device: str) -> dict[str, Any] | None:
+        """Why a device's feed is as it is, item by item; None if it has no row, or gives it back.
+
+        The loop has its turn between any two items: what was learned takes a while to explain.
+        """
         live = self.roster.get(device)
         if live is None:
             return None
         ranking = None if self.learning is None else self.learning.ranking
-        items = explained(live, self.engine, ranking, self.now())
-        capacity = self.roster.capacity(live.profile)
-        for item in items:
+        items = []
+        for item in explaining(live, self.engine, ranking, self.now()):
             record = self.engine.item(item["n"])
-            item["payload"] = None if record is None else _shown(record, capacity)
+            payload = None if record is None else _shown(record, self.roster.capacity(live.profile))
+            items.append({**item, "payload": payload})
+            await asyncio.sleep(0)
+            if not self.roster.holds(live):
+                return None
         held_out = any(item["held_out"] for item in items)
         return {"device": device, **self._ranking(), "held_out": held_out, "items": items}
 
@@ -840,7 +849,8 @@ class Service:
             self.items.drop(over)
             ns = [record.n for record in over]
             self.roster.forget_items(ns)
-            self.overload.admission.forget(ns)
+            # An update of what is shown goes on even so: the old content might be shown for longer.
+            self.overload.admission.forget(n for n in ns if self.engine.item(n) is None)
             if self.learning is not None:
                 self.learning.forget_items(ns)
         if self.engine.busy:

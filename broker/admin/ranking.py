@@ -52,7 +52,7 @@ def commands(server: Server) -> dict[str, Handler]:
         device = arguments.text(args, "device")
         if server.registry.get(device) is None:
             raise ControlError(f"there is no device {device!r}; 'fleetfeed device list' shows all")
-        found = service.explain(device)
+        found = await service.explain(device)
         if found is None:
             raise ControlError(
                 f"{device} has no window now: it has not come since the server started, or not for long"

@@ -9,6 +9,7 @@ much as ten. Searching a list of bounds was rejected: forty times as long.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ BUCKETS = ((_HIGHEST - _LOWEST) << _PARTS_BITS) + 2
 """The first takes all that is below the lowest bound, the last all from the highest on."""
 _FEW = 64
 """Values that are not worth counting as an array."""
+_NUMBER, _BITS = Struct("=d"), Struct("=q")
 _TOGETHER = 256
 """Single values that wait to be counted together."""
 
@@ -116,6 +118,13 @@ class Histogram:
                 self._settle()
         else:
             self._count(seconds)
+
+    def add_alike(self, seconds: float, count: int) -> None:
+        """Counts the same duration so many times, likewise; without arrays, a tenth of the cost."""
+        seconds = max(seconds, 0.0)
+        bits: int = _BITS.unpack(_NUMBER.pack(seconds))[0]
+        self._counts[min(max((bits >> _SHIFT) - (_FIRST - 1), 0), BUCKETS - 1)] += count
+        self._sum += seconds * count
 
     def _count(self, seconds: NDArray[np.float64]) -> None:
         seconds = np.maximum(seconds, 0.0)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from broker.figures.histogram import Histogram
+    from devices.ledger_rows import Records
 
 _FEW = 32
 """Rows that are not worth a turn."""
@@ -118,7 +119,7 @@ class TimedRows:
             acks: Acknowledgements.
         """
         row = _in_order(order, sent.row, acks.row)
-        self._make_room(int(row.max()) + 1)
+        self._make_room(row)
         while True:
             first = self._first_of_each_row(row)
             count = np.count_nonzero(first)
@@ -135,7 +136,49 @@ class TimedRows:
             sent, acks = sent.where(~of_sent), acks.where(~of_acks)
             row, order = row[~first], order[~first]
 
-    def _make_room(self, size: int) -> None:
+    def take_sent(self, sent: Sent) -> None:
+        """Takes in frames to distinct rows, at least one, after all that happened before."""
+        self._make_room(sent.row)
+        self._take_sent(sent)
+
+    def take_alike(
+        self,
+        rows: NDArray[np.intp],
+        at: float,
+        brought: int,
+        accepted: float,
+        records: Records | None,
+        name: str,
+    ) -> bool:
+        """The same where one content is all that every frame brings, if it is newer than what all rows had.
+
+        Args:
+            rows: Whose, each once, at least one.
+            at: When they were written.
+            brought: The slot of the content.
+            accepted: When that was accepted; NaN if that is not known.
+            records: The ledger's of these rows; None if no acknowledgements will come.
+            name: The field in them that acknowledgements will call frames by.
+
+        Returns:
+            False if some had a newer one; nothing was taken in then.
+        """
+        self._make_room(rows)
+        if np.count_nonzero(self._newest.take(rows) < brought) < len(rows):
+            return False
+        self._newest[rows] = brought
+        if not isnan(accepted):
+            self._to_frame.add_alike(at - accepted, len(rows))
+        if records is not None:
+            free = (records["inflight"] == 1) | (self._timed.take(rows) == 0)
+            rows = rows[free]
+            self._timed[rows] = records[name][free]
+            self._sent_at[rows] = at
+            self._accepted_at[rows] = accepted
+        return True
+
+    def _make_room(self, rows: NDArray[np.intp]) -> None:
+        size = int(rows.max()) + 1
         if size > len(self._mark):
             more = max(len(self._mark), size - len(self._mark))
             for name in ("_newest", "_timed", "_sent_at", "_accepted_at", "_mark"):

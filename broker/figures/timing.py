@@ -8,7 +8,8 @@ Acknowledgements are timed as TCP times segments (RFC 6298, section 3): one at a
 all that are in flight would cost four times the memory, and say little more.
 
 Most pushes are for a few rows, and arrays of a few rows cost as much as those of hundreds. So what happens is
-only noted, and worked off when it is much, or when somebody asks.
+only noted, and worked off when it is much, or when somebody asks. Where it is much already, most often one
+new item for very many, nothing is gained by that: each row stands there once, and no order has to be found.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 TOGETHER = 1024
 """Events that do not wait any longer to be worked off together."""
+
+_MANY = 256
+"""Frames of one batch that are worked off at once."""
 
 _REMEMBERED = 1 << 16
 """Items whose acceptance is remembered: those accepted last, by their numbers; a power of two."""
@@ -136,6 +140,9 @@ class ItemTimes:
         """Frames were written; a batch has at least one."""
         notes, rows, count = self._notes[shelf], batch.rows, len(batch.rows)
         awaited = self._positions or batch.qos > 0
+        if count >= _MANY:
+            self._take_many(shelf, batch, now, awaited=awaited)
+            return
         notes.sent.append((rows, now, awaited, batch.windows, batch.records))
         notes.counts.append(count)
         self._wait(count)
@@ -164,6 +171,21 @@ class ItemTimes:
         self.acknowledged(shelf, rows, rows, nan)
 
     # ---- Working it off
+
+    def _take_many(self, shelf: int, batch: Batch, now: float, *, awaited: bool) -> None:
+        """Takes in the frames of a batch, of distinct rows as it is, after what waits of their shelf."""
+        if self._notes[shelf].counts:
+            self._work_off()
+        timed = self._rows[shelf]
+        if batch.put:
+            brought = next(s for s in batch.windows[0].tolist() if slots.number(s) == batch.put)
+            records = batch.records if awaited else None
+            if timed.take_alike(
+                *(batch.rows.astype(np.intp), now, brought, self._accepted_one(brought)),
+                *(records, self._name),
+            ):
+                return
+        timed.take_sent(self._sent([(batch.rows, now, awaited, batch.windows, batch.records)]))
 
     def _wait(self, count: int) -> None:
         """So many events more are to be worked off, which is done if it is worth while."""
@@ -214,6 +236,13 @@ class ItemTimes:
             for at in np.flatnonzero(missing).tolist():
                 found[at] = self._replaced.get(int(contents[at]), nan)
         return found
+
+    def _accepted_one(self, content: int) -> float:
+        """The same for one content; scalars cost a fifth of arrays of one."""
+        place = slots.number(content) % _REMEMBERED
+        if self._slots.item(place) == content:
+            return self._accepted.item(place)
+        return self._replaced.get(content, nan)
 
 
 def _newest(windows: Windows) -> NDArray[np.int64]:

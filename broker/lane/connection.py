@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         self.lane.traffic.bytes_received += len(data)
         self._intake.feed(data)
         if not self._working:
-            if len(data) >= _MUCH:
+            if len(data) >= _MUCH or self._deciding:
                 self._halt()  # there is more, which libuv would read at once
             self._work_off()
 
@@ -471,8 +471,8 @@ class Connection(asyncio.Protocol):
         elif admitted is None:
             self.turn_away()
         else:
-            # What the client sends meanwhile waits.
-            self._halt()
+            # What the client sends meanwhile waits. Until it sends something it is read on, as nothing
+            # else tells that it has given up.
             self._attempt, self.silent_limit = attempt, float("inf")
 
     def let_in(self) -> None:

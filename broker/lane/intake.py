@@ -70,7 +70,10 @@ class Intake:
         try:
             found = self._decoder.feed(piece)
         except MalformedPacket as error:
-            found, self._error = error.packets, error
+            found = error.packets
+            # Another one, that was never raised: the frames in a traceback hold the connection, which holds
+            # this, and such a circle stays until a full collection comes, which is never.
+            self._error = MalformedPacket(error.reason, error.detail)
         self._kept += len(piece)
         for packet, raw in found:
             self._kept -= len(raw)

@@ -357,6 +357,8 @@ class Lane:
             self._open -= 1
         self._paused.discard(connection)
         self._stuck.discard(connection)
+        if self._pace is not None:
+            self._pace.leave(connection)
         self._stopped.pop(connection, None)
 
     def _publish_will(self, connection: Connection) -> None:
@@ -489,13 +491,14 @@ class Lane:
     def _let_in(self) -> None:
         assert self._pace is not None
         admitted, late = self._pace.due(self._loop.time())
-        for connection in late:
-            connection.turn_away()
-        for connection in admitted:
-            connection.let_in()
         self._letting_in = None
         if self._pace.waiting:
             self._letting_in = self._loop.call_later(_LET_IN, self._let_in)
+        # Each by itself: what one of them may break is not to be the others' end.
+        for connection in late:
+            self._loop.call_soon(connection.turn_away)
+        for connection in admitted:
+            self._loop.call_soon(connection.let_in)
 
     def resume_paused(self) -> None:
         """The store has caught up."""

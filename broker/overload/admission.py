@@ -51,6 +51,7 @@ class Admission:
         "_queued",
         "_urgent",
         "_urgent_bytes",
+        "_urgent_numbers",
         "expired",
         "held_bytes",
         "max_held",
@@ -66,6 +67,7 @@ class Admission:
         self._offsets = offsets
         self.max_held = max_held
         self._urgent: deque[_Waiting] = deque()
+        self._urgent_numbers: set[int] = set()
         self._queue: deque[_Waiting] = deque()
         # The one content of each item in `_queue` that still counts.
         self._queued: dict[int, Record] = {}
@@ -106,12 +108,14 @@ class Admission:
             record: As it was stored.
             now: Seconds on any clock that does not go back.
             new: The engine does not know the item. An update of what is shown is never held: the old
-                content might outlive it.
+                content might outlive it. Nor is one of what is about to be shown, as urgent items are.
         """
         self._overtake(record.n)
+        new = new and record.n not in self._urgent_numbers
         priority = record.item.priority
         if priority >= _URGENT and not record.retracted:
             self._urgent.append(_Waiting(record, now))
+            self._urgent_numbers.add(record.n)
             self._urgent_bytes += size_of(record)
         elif record.retracted or not new or priority >= self.threshold:
             self._queue.append(_Waiting(record, now))
@@ -153,6 +157,7 @@ class Admission:
             record = self._urgent.popleft().record
             self._urgent_bytes -= size_of(record)
             taken.append(record)
+        self._urgent_numbers.clear()
         while self._queue and len(taken) < most:
             record = self._queue.popleft().record
             if self._queued.get(record.n) is record:
@@ -179,9 +184,12 @@ class Admission:
                 most -= 1
 
     def forget(self, ns: Iterable[int]) -> None:
-        """These items are over."""
+        """These items, which the engine does not know, are over."""
         for n in ns:
-            if self._let_go(n) is not None:
+            queued = self._queued.pop(n, None)
+            if queued is not None:
+                self.queued_bytes -= size_of(queued)
+            if queued is not None or self._let_go(n) is not None:
                 self.expired += 1
 
     def _let_go(self, n: int) -> Record | None:

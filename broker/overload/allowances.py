@@ -12,7 +12,8 @@ of the server begins with full ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import floor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -216,10 +217,24 @@ class Allowances:
         for row, hours in self._hours.items():
             self.quiet[row] = hours.at(minutes[hours.zone])
 
-    def describe(self, row: int, now: float) -> dict[str, float | bool]:
-        """What the device of a row has left, for people."""
+    def describe(self, row: int, now: float) -> dict[str, Any]:
+        """What the device of a row has left, for people.
+
+        Returns:
+            `left`, the share that decides, as `share` has it; whether changes are `waiting` and whether it
+            is `quiet`; and of `frames` and of `bytes` each, None without a limit: how much is `left` (below
+            0 what was sent on credit), of how much that it can be sent `at_once`, and the limit of `an_hour`.
+        """
         share = float(self.share(np.array([row], np.int32), now)[0])
-        return {"waiting": bool(self.waiting[row]), "quiet": bool(self.quiet[row]), "left": share}
+        found = {"waiting": bool(self.waiting[row]), "quiet": bool(self.quiet[row]), "left": share}
+        return found | {
+            name: {"left": floor(left), "at_once": floor(depth(limit)), "an_hour": int(limit)}
+            if limit
+            else None
+            for name, limit, left in zip(
+                ("frames", "bytes"), self._limits.tolist(), self._left[row].tolist(), strict=True
+            )
+        }
 
 
 def _limits(budgets: BudgetSettings) -> NDArray[np.float64]:

@@ -22,22 +22,26 @@ class Gathered:
 
     Args:
         shelves: How many there are.
-
-    Attributes:
-        since: When what is here began to wait, on the clock of `add` and `take`; None if nothing does.
-            While more comes all the time, when the present round began.
     """
 
-    __slots__ = ("_at", "_masks", "_some", "since")
+    __slots__ = ("_at", "_masks", "_since")
 
     def __init__(self, shelves: int) -> None:
-        self.since: float | None = None
         self._masks = [np.zeros(64, np.bool_) for _ in range(shelves)]
-        self._some = [False] * shelves
+        # By shelf, since when something waits there; None = nothing does.
+        self._since: list[float | None] = [None] * shelves
         self._at = [0] * shelves  # the row from which on a round goes on
 
     def __bool__(self) -> bool:
-        return self.since is not None
+        return any(since is not None for since in self._since)
+
+    @property
+    def since(self) -> float | None:
+        """When what is here began to wait, on the clock of `add` and `take`; None if nothing does.
+
+        While more comes all the time, when the present round of its shelf began.
+        """
+        return min((since for since in self._since if since is not None), default=None)
 
     def add(self, shelf: int, rows: Rows, now: float) -> None:
         """These rows changed."""
@@ -47,26 +51,24 @@ class Gathered:
         if highest >= len(mask):
             self._masks[shelf] = mask = np.pad(mask, (0, highest + 1))
         mask[rows] = True
-        self._some[shelf] = True
-        if self.since is None:
-            self.since = now
+        if self._since[shelf] is None:
+            self._since[shelf] = now
 
     def take(self, most: int, now: float) -> Iterator[tuple[int, Rows]]:
         """Shelf and rows of what changed, at most so many rows of each; the rest stays."""
-        for shelf, some in enumerate(self._some):
-            if some:
+        for shelf, since in enumerate(self._since):
+            if since is not None:
                 yield shelf, self._take(shelf, most, now)
-        if not any(self._some):
-            self.since = None
 
     def _take(self, shelf: int, most: int, now: float) -> Rows:
         mask, at = self._masks[shelf], self._at[shelf]
         rows = np.flatnonzero(mask[at:]).astype(np.int32)[:most]
         rows += at
         if len(rows) < most:
-            self.since = now  # a round is over
+            self._since[shelf] = now  # a round is over
             rows = np.concatenate((rows, np.flatnonzero(mask[:at]).astype(np.int32)))[:most]
         self._at[shelf] = int(rows[-1]) + 1
         mask[rows] = False
-        self._some[shelf] = bool(mask.any())
+        if not mask.any():
+            self._since[shelf] = None
         return rows

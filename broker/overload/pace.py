@@ -8,7 +8,7 @@ snapshot, TLS. Those for whom there is no token wait unread, first come first se
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class Pace(Generic[T]):
         self._settings = settings
         self._tokens = self._burst
         self._at = now
-        self._waiting: deque[tuple[float, T]] = deque()
+        # Since when each waits. Who gave up must leave at once: where the first in the line are always
+        # gone, all tokens are spent on them, and nobody comes in.
+        self._waiting: OrderedDict[T, float] = OrderedDict()
 
     def adopt(self, settings: OverloadSettings) -> None:
         """Goes by other settings from now on; who waits already goes on waiting."""
@@ -74,19 +76,27 @@ class Pace(Generic[T]):
         if len(self._waiting) >= self._settings.connect_queue:
             self.refused += 1
             return False
-        self._waiting.append((now, client))
+        self._waiting[client] = now
         self.waited += 1
         return True
+
+    def leave(self, client: T) -> None:
+        """A client waits no more, if it did: it has gone."""
+        self._waiting.pop(client, None)
 
     def due(self, now: float) -> tuple[list[T], list[T]]:
         """Those who are let in now, and those who have waited for too long."""
         late: list[T] = []
-        while self._waiting and now - self._waiting[0][0] > self._settings.connect_wait:
-            late.append(self._waiting.popleft()[1])
+        for client, since in self._waiting.items():
+            if now - since <= self._settings.connect_wait:
+                break
+            late.append(client)
+        for client in late:
+            del self._waiting[client]
         self.refused += len(late)
         admitted: list[T] = []
         while self._waiting and self._spend(now):
-            admitted.append(self._waiting.popleft()[1])
+            admitted.append(self._waiting.popitem(last=False)[0])
         return admitted, late
 
     def observe(self, *, late: bool) -> None:

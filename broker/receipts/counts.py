@@ -166,12 +166,15 @@ class Receipts:
 
     def acknowledged(self, numbers: NDArray[np.integer]) -> None:
         """Items were put by frames that devices confirmed, one for each put."""
-        if len(numbers) > _FEW:
+        waiting, count = self._acknowledged, len(numbers)
+        if count <= _FEW:
+            for n in numbers.tolist():
+                waiting[n] = waiting.get(n, 0) + 1
+        elif np.count_nonzero(numbers == numbers[0]) == count:
+            n = int(numbers[0])
+            waiting[n] = waiting.get(n, 0) + count
+        else:
             self._add(_ACKNOWLEDGED, numbers)
-            return
-        waiting = self._acknowledged
-        for n in numbers.tolist():
-            waiting[n] = waiting.get(n, 0) + 1
         if len(waiting) >= _TOGETHER:
             self._add_waiting()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,8 @@ class ItemReports:
         self._shelves = shelves
         self._path = data / FILE
         self._left = _ALLOWANCE
-        self._surveys: deque[_Survey] = deque()
+        # By item, in the order of their turns: what is updated all the time waits once, not each time.
+        self._surveys: OrderedDict[int, _Survey] = OrderedDict()
         self._surveyed: dict[int, Census] = {}
         self._save_at = 0.0
         self._saving: asyncio.Task[None] | None = None
@@ -84,6 +85,10 @@ class ItemReports:
         for record in records:
             if not record.retracted:
                 self.receipts.open(record, now)
+                if (
+                    record.expires <= now
+                ):  # it has waited for long, and nobody tells again that it is over
+                    self._close(record.n, "expired", now)
             elif self._live(record.n):
                 self._close(record.n, "retracted", now)
             self._surveyed.pop(record.n, None)
@@ -124,10 +129,11 @@ class ItemReports:
         it would be too late to begin.
         """
         for n in self.receipts.take_due(now + _AHEAD):
-            self._surveys.append(_Survey(n, self._engine.standing(n), Census()))
+            self._surveys.pop(n, None)
+            self._surveys[n] = _Survey(n, self._engine.standing(n), Census())
         until = time.perf_counter() + _ALLOWANCE
-        while self._surveys and self._go_on(self._surveys[0], until):
-            survey = self._surveys.popleft()
+        while self._surveys and self._go_on(next(iter(self._surveys.values())), until):
+            _, survey = self._surveys.popitem(last=False)
             # What ended meanwhile was looked at in part, and what was updated has time.
             if self._live(survey.n, before=now + _AHEAD):
                 self._surveyed[survey.n] = survey.census

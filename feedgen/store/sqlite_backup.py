@@ -91,7 +91,9 @@ def back_up(
     if not (directory / FILE).is_file():
         raise StoreError(f"There is no store in {directory}: give the server's data directory.")
     if target.exists() and not replace:
-        raise StoreError(f"{target} exists already: choose another name, or let it be replaced.")
+        raise StoreError(
+            f"{target} exists already: choose another name, or replace it (--replace)."
+        )
     part = target.with_name(f"{target.name}.part")
     facts = {"made": int(time.time() if now is None else now), "program": program}
     try:
@@ -158,7 +160,7 @@ def restore(
     try:
         if store.exists() and not replace:
             raise StoreError(
-                f"{directory} has a store already: choose another data directory, or let it be replaced."
+                f"{directory} has a store already: choose another data directory, or replace it (--replace)."
             )
         with _removed_at_end(fresh):
             _make(fresh)

@@ -414,6 +414,36 @@ async def test_the_parts_of_a_key_explain_the_order(serve: Serve) -> None:
     assert 0.5 < best["probability"] < 1
 
 
+async def test_others_have_their_turn_while_a_window_is_explained(serve: Serve) -> None:
+    served, _ = await taught(serve)
+    await publish(served, "pleasant news")
+    await served.at_rest()
+    service = served.server.service
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    turn()
+    found = await service.explain(FLEET[0])
+    assert found is not None
+    assert turns > len(found["items"]) > 1
+
+
+async def test_a_device_that_goes_while_its_window_is_explained_has_none(serve: Serve) -> None:
+    served, _ = await taught(serve)
+    await publish(served, "pleasant news")
+    await served.at_rest()
+    live = served.server.service.roster.get(FLEET[0])
+    assert live is not None
+    asked = asyncio.create_task(served.server.service.explain(FLEET[0]))
+    await asyncio.sleep(0)
+    served.server.service.roster.unseat(live)
+    assert await asked is None
+
+
 async def test_the_status_is_json_for_everybody(serve: Serve) -> None:
     served, _ = await taught(serve)
     found = await served.command("ranking.status")

@@ -81,3 +81,12 @@ def test_the_cumulative_form_counts_what_lies_below_each_bound(values: list[floa
 def test_bounds_rise_and_there_is_one_bucket_more() -> None:
     assert list(BOUNDS) == sorted(set(BOUNDS))
     assert len(BOUNDS) == BUCKETS - 1
+
+
+@given(st.floats(-1.0, 1e6), st.integers(1, 1000))
+def test_durations_that_are_alike_count_as_one_by_one(value: float, count: int) -> None:
+    together, singly = Histogram(), Histogram()
+    together.add_alike(value, count)
+    singly.add_many(np.full(count, value))
+    assert together.read().counts.tolist() == singly.read().counts.tolist()
+    assert together.read().sum == pytest.approx(singly.read().sum)

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.figures import timing
 from broker.figures.histogram import Histogram
 from broker.figures.timing import ItemTimes
 from devices import slots
 from devices.ledger import Batch
 
 SHELF = 1
-OLD, NEW, NEWER = (slots.pack(n, 0, 1) for n in (3, 4, 5))
+OLD, NEW, NEWER, NEWEST = (slots.pack(n, 0, 1) for n in (3, 4, 5, 6))
 
 
 def rows(*numbers: int) -> Any:
@@ -313,3 +314,33 @@ def test_no_more_waits_than_was_agreed(times: ItemTimes) -> None:
         times.accepted(slots.pack(number, 0, 1), 1.0)
         assert len(times._replaced) < 10
     assert times.device.read().count == 25
+
+
+def many(slot: int, others: list[int], name: int, *, qos: bool, alone: bool) -> Batch:
+    """A frame to each of 300 rows that puts one item in front of what the window has else."""
+    windows = np.array([[slot, *others]] * 300, np.int64)
+    rows_of = np.arange(300, dtype=np.int32)
+    named = records([name] * 300, [alone] * 300)
+    return Batch(rows_of, int(qos), [], windows, named, puts=300, put=slots.number(slot))
+
+
+@pytest.mark.parametrize("at_once", [256, 1_000_000])
+def test_a_batch_for_many_counts_as_its_frames_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(timing, "_MANY", at_once)
+    times = ItemTimes(2)
+    for at, slot in enumerate((OLD, NEW, NEWER, NEWEST)):
+        times.accepted(slot, 10.0 + at)
+    times.wrote(SHELF, many(OLD, [0, 0, 0], 1, qos=True, alone=True), 20.0)
+    send(times, 5, NEWER, 21.0, 2, alone=False)  # waits, and is before what comes now
+    times.wrote(SHELF, many(NEW, [OLD, 0, 0], 3, qos=True, alone=False), 22.0)
+    times.acknowledged(SHELF, np.arange(300), np.full(300, 1), 23.0)
+    times.wrote(SHELF, many(NEWEST, [NEW, OLD, 0], 4, qos=True, alone=False), 24.0)
+    times.acknowledged(SHELF, np.arange(300), np.full(300, 4), 26.0)
+    times.wrote(SHELF, many(NEWEST + 1, [NEW, OLD, 0], 0, qos=False, alone=True), 27.0)
+    found = times.to_frame.read(), times.to_ack.read(), times.device.read()
+    assert [each.count for each in found] == [300 + 1 + 299 + 300, 600, 600]
+    assert [each.sum for each in found] == pytest.approx(
+        [300 * 10 + 9 + 299 * 11 + 300 * 11, 300 * 13 + 300 * 13, 300 * 3 + 300 * 2]
+    )

@@ -141,3 +141,13 @@ def test_no_item_is_lost_and_none_goes_back_to_an_older_content(
             given_on[each.n] = each.version
     assert given_on == newest
     assert state.bytes_waiting == 0
+
+
+def test_what_follows_an_urgent_content_is_not_held_as_that_would_outlive_it() -> None:
+    state = admission(threshold=HIGH)
+    state.put(record(1, URGENT), 0.0)
+    state.put(record(1, LOW, version=1), 0.0)
+    taken = state.take(9, 0.0, spare=False)
+    assert [(each.n, each.version) for each in taken] == [(1, 0), (1, 1)]
+    state.put(record(1, LOW, version=2), 0.0)  # the next one is new again, as nobody said otherwise
+    assert state.held == 1

@@ -141,6 +141,23 @@ def test_of_another_budget_the_same_share_is_left() -> None:
     assert state.describe(1, 0.0)["left"] == 1.0
 
 
+def test_frames_and_bytes_that_are_left_are_told_apart() -> None:
+    state = allowances(device_frames=20, device_bytes=1_000)
+    spend(state, 0, frames=3, octets=200)
+    found = state.describe(0, 0.0)
+    assert found["frames"] == {"left": 7, "at_once": 10, "an_hour": 20}
+    assert found["bytes"] == {"left": -100, "at_once": 500, "an_hour": 1_000}
+    assert found["left"] == -0.2  # the scarcer one decides
+    later = state.describe(0, 1_800.0)
+    assert (later["frames"]["left"], later["bytes"]["left"]) == (10, 150)
+
+
+def test_what_has_no_limit_has_nothing_left_to_tell() -> None:
+    found = allowances(device_bytes=1_000).describe(0, 0.0)
+    assert found["frames"] is None
+    assert found["bytes"] == {"left": 500, "at_once": 500, "an_hour": 1_000}
+
+
 def test_a_budget_that_there_was_not_before_is_whole() -> None:
     state = allowances()
     spend(state, 0, frames=100)

@@ -62,3 +62,12 @@ def test_what_comes_without_end_waits_for_a_round_and_not_since_the_beginning() 
         list(gathered.take(10, turn))
         assert gathered.since is not None
         assert turn - gathered.since <= 3
+
+
+def test_rounds_of_one_shelf_do_not_hide_how_long_another_waits() -> None:
+    gathered = Gathered(2)
+    gathered.add(1, rows(*range(100)), 0.0)
+    for turn in range(8):
+        gathered.add(0, rows(1), turn)
+        list(gathered.take(10, turn))
+        assert gathered.since == 0.0

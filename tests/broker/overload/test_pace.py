@@ -77,3 +77,13 @@ def test_another_rate_holds_at_once_and_other_settings_leave_what_was_found_out(
     assert state.rate == found < 100
     state.adopt(OverloadSettings(connect_rate=300))
     assert state.rate == 300
+
+
+def test_who_has_gone_waits_no_more_and_takes_nobodys_turn() -> None:
+    state = pace(connect_rate=100)
+    storm(state, 46)
+    for client in range(16, 36):
+        state.leave(client)
+    state.leave(1000)
+    assert state.waiting == 10
+    assert state.due(0.1) == (list(range(36, 46)), [])

@@ -50,3 +50,8 @@ def test_hours_are_those_of_the_time_zone_summer_time_included() -> None:
 def test_a_time_zone_that_nobody_knows_is_utc() -> None:
     assert quiet_hours({"quiet": "22-7", "tz": "Mars/Olympus"}) == QuietHours(1320, 420, "UTC")
     assert quiet_hours({"quiet": "22-7", "tz": "Asia/Tokyo"}) == QuietHours(1320, 420, "Asia/Tokyo")
+
+
+@pytest.mark.parametrize("zone", ["+-3", "--5", "²", "+99", "3+"])
+def test_what_only_looks_like_hours_from_greenwich_is_utc(zone: str) -> None:
+    assert quiet_hours({"quiet": "22-7", "tz": zone}) == QuietHours(1320, 420, "UTC")

@@ -10,14 +10,20 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from broker import service as data_path
 from broker.overload.delays import Delays
 from broker.overload.levels import Level, begins
 from devices.frames import Profile
 from devices.packets import Connack, Connect, Puback, Publish
 from feedgen.ranking.rungs import Rung
 from tests.broker.support import Device, Peer, Served, eventually, item
+
+if TYPE_CHECKING:
+    from broker.access.door import Attempt, Verdict
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -104,6 +110,28 @@ async def test_a_held_item_that_is_retracted_is_never_shown(serve: Serve) -> Non
     await device.shows("low 2")
 
 
+@pytest.mark.parametrize("first", [[], [item("a", "before", ttl=60)]])
+async def test_what_expires_before_its_turn_is_not_shown_any_more(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, first: list[dict[str, Any]]
+) -> None:
+    served = await serve()
+    device = await served.subscribed("kitchen")
+    await served.publish(*first)
+    await served.at_rest()
+    monkeypatch.setattr(data_path, "_ENOUGH", 0)  # the engine takes nothing but urgent items
+    await served.publish(item("a", "too late", ttl=1))
+    await served.counted("items", "expired", 1)
+    monkeypatch.undo()
+    await served.at_rest()
+    assert served.window("kitchen") == []
+    known = await served.command("item.show", id="a") if first else {"state": "expired"}
+    assert known["state"] == "expired"
+    assert overload(served)["held_expired"] == (0 if first else 1)
+    await served.publish(item("b", "next"))
+    await device.shows("next")
+    assert served.count("frames", "puts") == 1 + len(first)
+
+
 async def test_diversity_and_personal_ranks_are_given_up_and_come_back(serve: Serve) -> None:
     served = await overloaded(serve, Level.COALESCING, ranking__model="learned")
     service = served.server.service
@@ -186,6 +214,48 @@ async def test_who_finds_no_place_to_wait_is_told_to_come_back_later(serve: Serv
     codes = await asyncio.gather(*(peer.read() for peer in peers[24 - refused :]))
     assert [connack.code for connack in codes if isinstance(connack, Connack)] == [3] * refused
     assert overload(served)["connects_waiting"] <= 2
+
+
+async def test_a_client_that_gives_up_while_it_waits_takes_nobodys_turn(serve: Serve) -> None:
+    served = await serve(overload__connect_rate=1.0)
+    pace = served.server.service.overload.pace
+    pace._tokens = -1000.0  # nobody comes in for a while
+    peers = [await served.peer() for _ in range(6)]
+    for at, peer in enumerate(peers):
+        peer.send(Connect(f"client-{at}", True, 60))
+    await eventually(lambda: pace.waiting == 6)
+    for peer in peers[:5]:
+        await peer.drop()
+    await eventually(lambda: pace.waiting == 1)
+    pace._tokens = 1.0
+    assert (await peers[5].expect(Connack)).code == 0
+    assert pace.refused == 0
+
+
+async def test_one_client_that_breaks_something_keeps_no_other_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve(overload__connect_rate=1.0)
+    pace = served.server.service.overload.pace
+    pace._tokens = -1000.0
+    peers = [await served.peer() for _ in range(3)]
+    for at, peer in enumerate(peers):
+        peer.send(Connect(f"client-{at}", True, 60))
+        await eventually(lambda at=at: pace.waiting == at + 1)
+    door = served.server.lane.door
+    admit = door.admit
+
+    def fails(attempt: Attempt) -> Verdict:
+        if attempt.connect.client_id == "client-0":
+            raise RuntimeError("a defect")
+        return admit(attempt)
+
+    monkeypatch.setattr(door, "admit", fails)
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    pace._tokens = 5.0
+    assert [(await peer.expect(Connack)).code for peer in peers[1:]] == [0, 0]
+    assert [str(each["exception"]) for each in told] == ["a defect"]
 
 
 async def test_what_a_waiting_client_sends_behind_its_connect_is_carried_out_afterwards(
@@ -280,9 +350,23 @@ async def test_in_its_quiet_hours_a_device_gets_urgent_items_alone(serve: Serve)
     await device.tell(Profile(attrs={"quiet": quiet}))
     await served.publish(item("a", "one"), item("b", "fire", priority=URGENT))
     await device.shows("fire")
-    assert budget(served, "kitchen") == {"waiting": True, "quiet": True, "left": 0.0}
+    found = budget(served, "kitchen")
+    assert (found["waiting"], found["quiet"], found["left"]) == (True, True, 0.0)
     await device.tell(Profile(attrs={"quiet": ""}))
     await device.shows("fire", "one")
+
+
+async def test_a_time_zone_that_is_none_costs_a_device_nothing_but_its_quiet_hours(
+    serve: Serve,
+) -> None:
+    served = await serve()
+    device = await served.subscribed("kitchen")
+    await device.tell(Profile(attrs={"quiet": "0-23:59", "tz": "+-3"}))
+    await device.peer.drop()
+    again = await served.device("kitchen")
+    await again.subscribe()
+    assert (await again.snapshot()).items == ()
+    assert served.server.service.describe("kitchen")["allowance"]["quiet"]
 
 
 async def test_a_publisher_over_its_budget_is_not_read_until_some_is_back(serve: Serve) -> None:

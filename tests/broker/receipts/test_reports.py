@@ -222,6 +222,19 @@ async def test_a_census_of_before_an_update_says_nothing_of_what_came_after(
     assert (await shown(served, "a"))["census"] is None
 
 
+async def test_an_item_that_is_updated_all_the_time_waits_for_one_census_only(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "_ALLOWANCE", 0.0)  # none is ever taken
+    receipts = served.server.service.receipts
+    await served.publish(item("a", "0", ttl=4), item("b", "rain", ttl=4))
+    await eventually(lambda: len(receipts._surveys) == 2)
+    for version in range(1, 4):
+        await served.publish(item("a", str(version), ttl=4))
+        receipts.tick(served.server.service.now())
+        assert [each.n for each in receipts._surveys.values()] == [2, 1]
+
+
 async def test_an_item_that_ends_while_it_is_looked_at_is_reported_as_it_ended(
     served: Served,
 ) -> None:

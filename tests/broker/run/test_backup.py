@@ -108,6 +108,8 @@ async def test_the_commands_say_what_they_did(served: Served, tmp_path: Path) ->
     await eventually(lambda: len(served.server.service.catalog) == 1)
     said = run("backup", tmp_path / "backup", "--data", served.data).output
     assert said == f"{tmp_path / 'backup'} has 1 item, 0 devices and users.\n"
+    again = run("backup", tmp_path / "backup", "--data", served.data)
+    assert "--replace" in str(again.exception)
     said = run("restore", tmp_path / "backup", "--data", tmp_path / "other").output
     assert "has 1 item, 0 devices and users of 20" in said
     assert "What was revoked, removed or erased since then is there again" in said

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
-from tests.broker.support import Served, item
+from devices.packets import Connect, Puback, encode
+from tests.broker.support import Served, eventually, item
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -33,6 +34,42 @@ async def test_items_and_devices_that_end_leave_no_cycles(serve: Serve) -> None:
     try:
         for at in range(5):
             await come_and_go(f"device-{at}")
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(each).__qualname__ for each in gc.garbage if is_ours(each)}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == set()
+
+
+async def test_connections_leave_no_cycles_however_they_end(serve: Serve) -> None:
+    served = await serve()
+    broken = (
+        b"GET / HTTP/1.1\r\n\r\n",  # no MQTT at all
+        encode(Connect("a", True, 60)) + b"\xff\xff\xff\xff\xff",  # or not any more
+        encode(Connect("a", True, 60)) + b"\x30\x03\x00\x01\xff",  # a topic that is no UTF-8
+        encode(Connect("a", True, 60)) + encode(Connect("a", True, 60)),
+        encode(Connect("", False, 60)),
+        encode(Puback(1)),
+    )
+
+    async def come_and_go() -> None:
+        for packets in broken:
+            peer = await served.peer()
+            peer.send(packets)
+            await peer.expect_end()
+        await served.connect("taken-over")
+        await served.connect("taken-over")
+        await served.drop_peers()
+        await eventually(lambda: not served.server.lane.connections, lambda none: none)
+
+    await come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        await come_and_go()
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         left = {type(each).__qualname__ for each in gc.garbage if is_ours(each)}

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 import trustme
@@ -28,7 +29,7 @@ from broker.run.reload import (
 )
 from devices.frames import Profile
 from devices.packets import Connect, Publish
-from tests.broker.support import Served, eventually, item
+from tests.broker.support import PATIENCE, Served, eventually, item
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -263,6 +264,97 @@ async def test_sys_topics_are_turned_off_by_a_restart_only(serve: Serve) -> None
     served = await serve(topics__enabled=True, topics__sys_interval=3_600)
     outcome = reloaded(served, topics__enabled=True, topics__sys_interval=0)
     assert outcome.problems == ("topics.sys_interval: only a restart turns $SYS on or off.",)
+
+
+TOKENS = ("the-first-token-of-this-page", "another-token-of-this-page")
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A file with the first of `TOKENS` in it."""
+    file = tmp_path / "token"
+    file.write_text(TOKENS[0])
+    return file
+
+
+def change(file: Path, token: str) -> None:
+    """Another token is in the file from now on."""
+    file.write_text(f"{token}\n")
+
+
+async def ends(parts: AsyncIterator[bytes]) -> None:
+    """Return when a stream is cut off."""
+    with pytest.raises(httpx.TransportError):  # noqa: PT012 (any of the parts may be the last)
+        async with asyncio.timeout(PATIENCE):
+            async for _ in parts:
+                pass
+
+
+def client_of(served: Served, token: str = "") -> httpx.AsyncClient:
+    """A program that shows a token, if it has one."""
+    assert served.server.web is not None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.AsyncClient(base_url=served.server.web.url, headers=headers, trust_env=False)
+
+
+async def statuses(served: Served, path: str = "/metrics") -> list[int]:
+    """What each of `TOKENS` opens."""
+    found = []
+    for token in TOKENS:
+        async with client_of(served, token) as client:
+            found.append((await client.get(path)).status_code)
+    return found
+
+
+async def test_the_token_of_the_page_changes_with_its_file_and_nobody_goes_on_by_the_old_one(
+    serve: Serve, token_file: Path
+) -> None:
+    settings = {"http__bind": "127.0.0.1:0", "http__token_file": str(token_file)}
+    served = await serve(**settings)
+    async with client_of(served) as browser, client_of(served, TOKENS[0]) as watcher:
+        assert (await browser.post("/login", data={"token": TOKENS[0]})).status_code == 303
+        assert (await browser.get("/metrics")).status_code == 200
+        async with watcher.stream("GET", "/events") as stream:
+            parts = stream.aiter_raw()
+            assert b"data:" in await anext(parts)
+            assert not reloaded(served, **settings).problems  # the same token: nothing happens
+            assert (await browser.get("/metrics")).status_code == 200
+            change(token_file, TOKENS[1])
+            assert await statuses(served) == [200, 401]
+            outcome = reloaded(served, **settings)
+            assert (outcome.changes, outcome.problems) == ((), ())
+            await ends(parts)
+        assert (await browser.get("/metrics")).status_code == 401
+    assert await statuses(served) == [401, 200]
+
+
+async def test_a_file_without_a_token_stops_the_whole_reload(
+    serve: Serve, token_file: Path
+) -> None:
+    settings = {"http__bind": "127.0.0.1:0", "http__token_file": str(token_file)}
+    served = await serve(**settings)
+    change(token_file, "short")
+    outcome = reloaded(served, **settings, limits__max_connections=1)
+    assert "must be a token of 16" in outcome.problems[0]
+    assert served.server.config.limits.max_connections == 50_000
+    assert await statuses(served) == [200, 401]
+
+
+async def test_names_of_the_page_and_whether_it_sends_change_and_its_address_does_not(
+    serve: Serve,
+) -> None:
+    served = await serve(http__bind="127.0.0.1:0")
+    named = {"Host": "feed.example.com"}
+    async with client_of(served) as client:
+        assert (await client.get("/api/v1/page", headers=named)).status_code == 421
+        changes = {"http__hosts": ["feed.example.com"], "http__send": False, "http__refresh": 7}
+        assert not reloaded(served, http__bind="127.0.0.1:0", **changes).problems
+        page = (await client.get("/api/v1/page", headers=named)).json()
+    assert (page["send"], page["refresh"]) == (False, 7)
+    outcome = reloaded(served, http__bind="127.0.0.1:1", **changes)
+    assert outcome.problems == (
+        "http.bind = 127.0.0.1:1 (was 127.0.0.1:0) cannot change without a restart.",
+    )
 
 
 async def test_settings_that_need_a_restart_are_named_and_nothing_changes(serve: Serve) -> None:
