@@ -62,9 +62,9 @@ def examine(found: Resolved, broker: BrokerAddress | None = None) -> list[Findin
         *_versions(),
         *_configuration(config),
         server,
-        *_data(config, running=status is not None),
-        *_certificates(config),
-        *([] if broker else _ports(config, running=status is not None)),
+        *_data(config, running=status is not None, gateway=broker is not None),
+        *_certificates(config, running=status is not None),
+        *([] if broker else _ports(config, status)),
         *examine_http(config.http, running=status is not None),
         *_redis(config),
         *([_broker(broker)] if broker else []),
@@ -113,10 +113,11 @@ def _server(config: Config) -> tuple[Mapping[str, Any] | None, Finding]:
         why = store.get("fault") or "it cannot write"
         return status, fail("server", f"its store is down: {why}", "Look at its log.")
     connections = status.get("connections", 0)
-    return status, ok("server", f"runs, with {connections} connections; its store is up")
+    many = "1 connection" if connections == 1 else f"{connections} connections"
+    return status, ok("server", f"runs, with {many}; its store is up")
 
 
-def _data(config: Config, *, running: bool) -> Iterator[Finding]:
+def _data(config: Config, *, running: bool, gateway: bool) -> Iterator[Finding]:
     data = config.data
     if not data.exists():
         yield ok("data directory", f"{data} is made at the first start")
@@ -137,9 +138,10 @@ def _data(config: Config, *, running: bool) -> Iterator[Finding]:
     if config.store.url is None:
         finding, newest = _store(data)
         yield finding
-    limit = probes.open_files(probes.holder(data) if running else None)
-    whose = "the server" if running else "a server started from here"
-    yield findings.open_files(limit, config.limits.max_connections, whose)
+    if not gateway:  # whose clients are at its broker
+        limit = probes.open_files(probes.holder(data) if running else None)
+        whose = "the server" if running else "a server started from here"
+        yield findings.open_files(limit, config.limits.max_connections, whose)
     yield from findings.clock(probes.synchronised(), time.time(), newest)
 
 
@@ -185,14 +187,15 @@ def _stored(data: Path) -> int:
         return 0
 
 
-def _certificates(config: Config) -> Iterator[Finding]:
+def _certificates(config: Config, *, running: bool) -> Iterator[Finding]:
     try:
         if config.tls.bind is not None:
             server_context(config.tls)
         token_verifier(config)
     except InvalidConfig as error:
+        then = ", then send the server SIGHUP" if running else ""
         for each in error.problems:
-            yield fail("certificate", each, "Put the right file there, then send SIGHUP.")
+            yield fail("certificate", each, f"Put the right file there{then}.")
         return
     files = {"tls.certificate": config.tls.certificate, "tls.client_ca": config.tls.client_ca}
     for setting, file in files.items():
@@ -205,7 +208,7 @@ def _certificates(config: Config) -> Iterator[Finding]:
             yield fail("certificate", f"{setting} = {file} cannot be read", "Put a PEM file there.")
 
 
-def _ports(config: Config, *, running: bool) -> Iterator[Finding]:
+def _ports(config: Config, status: Mapping[str, Any] | None) -> Iterator[Finding]:
     ports = [("bind", config.host, config.port)] if config.plain else []
     if config.tls.bind is not None:
         ports.append(("tls.bind", config.tls.host, config.tls.port))
@@ -213,8 +216,8 @@ def _ports(config: Config, *, running: bool) -> Iterator[Finding]:
         address = f"{host}:{port}"
         if not port:
             yield ok("port", f"{setting}: the system chooses one")
-        elif running:
-            yield _answers(config, setting, host, port)
+        elif status is not None:
+            yield _answers(config, setting, host, port, _listening(status))
         else:
             try:
                 probes.listen(host, port)
@@ -223,7 +226,12 @@ def _ports(config: Config, *, running: bool) -> Iterator[Finding]:
                 yield findings.unbound(address, setting, error)
 
 
-def _answers(config: Config, setting: str, host: str, port: int) -> Finding:
+def _listening(status: Mapping[str, Any]) -> str:
+    """The addresses of a running server; "" if it did not say."""
+    return ", ".join(f"{each['host']}:{each['port']}" for each in status.get("listening", ()))
+
+
+def _answers(config: Config, setting: str, host: str, port: int, listening: str) -> Finding:
     """Whether the running server is reached where it should be, and shows the certificate of the file."""
     try:
         if setting == "bind":
@@ -233,8 +241,9 @@ def _answers(config: Config, setting: str, host: str, port: int) -> Finding:
             return warn("port", said, "Send the server SIGHUP, so that it reads the file again.")
     except OSError as error:
         said = f"{host}:{port} does not answer ({error})"
+        advice = "Check a firewall, and whether it was started with these settings"
         return fail(
-            "port", said, "Check a firewall, and whether it was started with these settings."
+            "port", said, f"{advice}: it listens on {listening}." if listening else f"{advice}."
         )
     return ok("port", f"{host}:{port} answers")
 

@@ -2,8 +2,8 @@
 
 What changed is compared setting by setting. One that cannot change while the server runs refuses the
 whole reload, by name, and so does everything that is wrong with the new settings or with a file that they
-name: all of it is tried before the first is taken over. Certificates and keys are read anew each time,
-as what is in a file changes without its name.
+name: all of it is tried before the first is taken over. Certificates, keys and the page's token are read
+anew each time, as what is in a file changes without its name.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pydantic import BaseModel
 from broker.access.door import token_verifier
 from broker.access.tls import server_context
 from broker.config_cluster import without_password
+from broker.config_http import HttpSettings
 from broker.config_layers import InvalidConfig
 from broker.config_overload import BudgetSettings, OverloadSettings
 from broker.run import logs
+from broker.web import opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +41,13 @@ OF_THE_LOAD = frozenset(f"overload.{name}" for name in OverloadSettings.model_fi
 )
 """What can change where a service runs, in a server as in a gateway."""
 
+OF_THE_PAGE = frozenset(f"http.{name}" for name in HttpSettings.model_fields if name != "bind")
+"""What can change at the port for operators; where it listens cannot."""
+
 OF_A_SERVER = (
     OF_THE_LOG
     | OF_THE_LOAD
+    | OF_THE_PAGE
     | {
         "limits.max_packet",
         "limits.max_connections",
@@ -124,17 +130,20 @@ class LogTarget:
 class GatewayTarget:
     """A running gateway."""
 
-    changeable = OF_THE_LOG | OF_THE_LOAD
+    changeable = OF_THE_LOG | OF_THE_LOAD | OF_THE_PAGE
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """See `Target.prepare`."""
+        token = opening.require(config.http)
 
         def take_over() -> None:
             logs.configure(config)
             self._gateway.adopt(config)
+            if self._gateway.web is not None:
+                self._gateway.web.adopt(config.http, token)
 
         return take_over
 
@@ -158,6 +167,7 @@ class ServerTarget:
             )
         context = server_context(config.tls) if config.tls.bind is not None else None
         tokens = token_verifier(config)
+        page_token = opening.require(config.http)
         server, feed = self._server, config.feed
         told_anew = config.topics.sys_interval != server.config.topics.sys_interval
 
@@ -177,6 +187,8 @@ class ServerTarget:
             server.lane.limit(config.limits)
             if context is not None:
                 server.lane.encrypt_by(context)
+            if server.web is not None:
+                server.web.adopt(config.http, page_token)
 
         return take_over
 
@@ -245,7 +257,7 @@ class Reloader:
             self._config = outcome.config
             changed = ", ".join(map(str, outcome.changes)) or "no setting changed"
             logger.info(
-                "the configuration is reloaded: %s; certificates and keys are read", changed
+                "the configuration is reloaded: %s; certificates, keys and tokens are read", changed
             )
         return outcome
 

@@ -1,7 +1,7 @@
 """The port for operators: metrics, health, and the live page, over HTTP on the server's own event loop.
 
 `opening` opens it where the settings say so. `subject` is what is looked at, `server` the port, `app` its
-routes; `access` says who may see them, `answers` how they are answered. A reading becomes Prometheus' form in
+routes; `access` says who may see them, `turns` when they are answered, and `answers` how. A reading becomes Prometheus' form in
 `exposition`, Mosquitto's in `systree`, and the state of the server a verdict in `health`. `pages` are what
 people look at, `streams` what they see change, `files` what their browsers load.
 

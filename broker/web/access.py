@@ -36,8 +36,11 @@ COOKIE = "fleetfeed"
 SESSION = 43_200
 """Seconds that a login lasts."""
 
-OPEN = ("/healthz", "/readyz", "/login", "/static/")
-"""Paths that need no token: what they say is no secret."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Paths that everybody may ask, by any name: whoever balances load asks by address."""
+
+LOGIN, STATIC = "/login", "/static/"
+"""The path and the beginning of paths that need no token: what they say is no secret."""
 
 _SAFE = ("GET", "HEAD")
 _MAX_FORM = 4_096
@@ -62,18 +65,29 @@ class Access:
         refused: Counter[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._token = token
-        self._hosts = frozenset({"localhost", *hosts})
+        self._token: bytes | None = None
+        self.adopt(token, hosts)
         self._refused = refused
         self._clock = clock
         self._limits = LoginLimits(failures=_FAILURES, refill=_REFILL)
+
+    def adopt(self, token: bytes | None, hosts: tuple[str, ...]) -> bool:
+        """Goes by these from now on.
+
+        Returns: whether the token is another one, so that whoever was let in by the old one is not any more.
+        """
+        before = self._token
+        self._token = token
+        self._hosts = frozenset({"localhost", *hosts})
+        return token != before
 
     # ---- One request
 
     def refusal(self, request: HTTPConnection) -> Response | None:
         """Why a request is not answered; None if it is."""
-        if request.scope["path"].startswith(("/healthz", "/readyz")):
-            return None  # asked by address, by whoever balances load
+        path = request.scope["path"]
+        if path in PROBES:
+            return None
         bearer = self._bearer(request)
         if bearer is True:
             return None  # no browser, and no cookie that a foreign page could make use of
@@ -86,7 +100,7 @@ class Access:
             )
         if not self._is_own(request):
             return self._refuse(request, "http_foreign", 403, "another site asks for this")
-        if self._token is None or request.scope["path"].startswith(OPEN):
+        if self._token is None or path == LOGIN or path.startswith(STATIC):
             return None
         if bearer is None and self._is_valid(request.cookies.get(COOKIE, "")):
             return None
@@ -149,10 +163,12 @@ class Access:
                 return False
         if method in _SAFE:
             return True
+        if site is not None:  # a browser knows, even where a proxy has changed the host
+            return True
         origin = headers.get("origin")
         if origin is None:  # every browser says it with what changes something
-            return site is not None or COOKIE not in request.cookies
-        return urlsplit(origin).netloc == headers.get("host")
+            return COOKIE not in request.cookies
+        return origin.partition("://")[2] == headers.get("host")
 
     # ---- Logging in
 

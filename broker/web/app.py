@@ -14,13 +14,14 @@ from starlette.routing import Route
 
 from broker.control import ControlError
 from broker.web import answers, exposition, files, health, systree
-from broker.web.access import Access, Guard
+from broker.web.access import Guard
 from broker.web.pages import device, items, model, overview
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from broker.web.access import Access
     from broker.web.subject import Subject
 
 HEADERS = {
@@ -36,14 +37,13 @@ HEADERS = {
 """Of every answer."""
 
 
-def application(subject: Subject, token: bytes | None = None) -> Starlette:
+def application(subject: Subject, access: Access) -> Starlette:
     """The routes of one server.
 
     Args:
         subject: What they show.
-        token: What opens them; None if whoever reaches them may.
+        access: Who is let in.
     """
-    access = Access(token, subject.config.http.hosts, subject.service.counters.dropped)
     return Starlette(
         routes=[
             *_health(subject),

@@ -58,11 +58,21 @@ def routes(subject: Subject) -> list[Route]:
     """`/metrics`, as plain text or OpenMetrics, whichever is asked for."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FiguresCollector(subject.figures.read))
+    encoded: dict[str, bytes] = {}
+    of: Reading | None = None
 
     async def endpoint(request: Request) -> Response:
+        nonlocal of
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        reading = subject.figures.read()
+        if reading is not of:
+            encoded.clear()
+            of = reading
+        # Some milliseconds of work, once for all who ask within the second that a reading is good for.
+        if content_type not in encoded:
+            encoded[content_type] = encode(registry)
         return Response(
-            encode(registry),
+            encoded[content_type],
             headers={"Content-Type": content_type, "Cache-Control": "no-store"},
         )
 

@@ -77,9 +77,12 @@ async def open_port(subject: Subject) -> WebServer | None:
     if not settings.enabled:
         return None
     token = require(settings)
-    from broker.web.app import application  # noqa: PLC0415 - starlette and uvicorn, for those who want them
+    from broker.web.access import Access  # noqa: PLC0415 - starlette and uvicorn, for those who want them
+    from broker.web.app import application  # noqa: PLC0415 - likewise
     from broker.web.server import WebServer  # noqa: PLC0415 - likewise
 
-    server = WebServer(settings, application(subject, token))
+    refused = subject.service.counters.dropped
+    access = Access(token, settings.hosts, refused)
+    server = WebServer(settings, application(subject, access), access, refused)
     await server.start()
     return server

@@ -7,19 +7,24 @@ process when it cannot listen, wakes ten times a second, and waits at its end fo
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from starlette.responses import PlainTextResponse
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from broker.control import ControlError
+from broker.web.turns import Turns
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from broker.config import HttpSettings
+    from broker.web.access import Access
 
 MAX_CONNECTIONS = 200
 """Connections at one time; further ones are closed at once."""
@@ -43,15 +48,26 @@ class WebServer:
     Args:
         settings: Where.
         app: What answers (ASGI).
+        access: Who is let in; None if it is not decided here.
+        refused: Counts what is not answered, by reason.
 
     Attributes:
         address: What was bound: host and port.
     """
 
-    def __init__(self, settings: HttpSettings, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        app: ASGIApp,
+        access: Access | None = None,
+        refused: Counter[str] | None = None,
+    ) -> None:
         self.address = (settings.host, settings.port)
         self._settings = settings
         self._app = app
+        self._access = access
+        self._refused = Counter() if refused is None else refused
+        self._turns = Turns()
         self._state = ServerState()
         self._server: asyncio.Server | None = None
 
@@ -83,10 +99,12 @@ class WebServer:
             timeout_keep_alive=int(KEEP_ALIVE),
         )
         config.load()
+        # Its warnings are of what clients do wrong: that is counted, so that nobody can fill a log with it.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         host, port = self.address
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(config, self._state, {}), host, port
+                lambda: _Connection(config, self._state, self._refused), host, port
             )
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else error
@@ -96,17 +114,26 @@ class WebServer:
         bound = self._server.sockets[0].getsockname()
         self.address = (bound[0], bound[1])
 
+    def adopt(self, settings: HttpSettings, token: bytes | None) -> None:
+        """Lets in by these from now on; with another token nobody goes on by the old one.
+
+        Streams of events are ended, too: they were allowed once, when they began.
+        """
+        if self._access is None or not self._access.adopt(token, settings.hosts):
+            return
+        for connection in self._connections():
+            connection.end_stream()
+
     async def stop(self) -> None:
         """Answers what was asked, ends streams, and closes everything, within about `GRACE`."""
         if self._server is None:
             return
         self._server.close()
         self._server = None
-        for connection in list(self._state.connections):
-            assert isinstance(connection, _Connection)
+        for connection in self._connections():
             connection.leave()
         await self._finish()
-        for connection in list(self._state.connections):
+        for connection in self._connections():
             connection.transport.abort()
         # Without a client an answer ends by itself; what does not is not waited for any longer.
         await self._finish()
@@ -114,9 +141,17 @@ class WebServer:
             task.cancel()
         await self._finish()
 
+    def _connections(self) -> list[_Connection]:
+        return [each for each in self._state.connections if isinstance(each, _Connection)]
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if _head_size(scope) > MAX_HEAD:
+            self._refused["http_too_large"] += 1
+            words = f"the head of a request has at most {MAX_HEAD} bytes\n"
+            app = PlainTextResponse(words, 431, {"Connection": "close"})
         try:
-            await self._app(scope, receive, send)
+            await self._turns.answer(lambda: app(scope, receive, send))
         except asyncio.CancelledError:
             # Only `stop` cancels, when the client has been cut off. To uvicorn it would be a fault.
             if self._server is not None:
@@ -125,6 +160,12 @@ class WebServer:
     async def _finish(self) -> None:
         if self._state.tasks:
             await asyncio.wait(set(self._state.tasks), timeout=GRACE)
+
+
+def _head_size(scope: Scope) -> int:
+    """Bytes of a head: h11 looks at its size only while more of it has to come."""
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + headers
 
 
 class _Connection(H11Protocol):
@@ -136,10 +177,15 @@ class _Connection(H11Protocol):
     _late: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
+    def __init__(self, config: Config, state: ServerState, refused: Counter[str]) -> None:
+        super().__init__(config, state, {})
+        self._refused = refused
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """See `asyncio.Protocol`; likewise below."""
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
+            self._refused["http_too_many"] += 1
             transport.abort()
             return
         self._late = self.loop.call_later(REQUEST_TIMEOUT, transport.abort)
@@ -159,7 +205,7 @@ class _Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stuck = self.loop.call_later(REQUEST_TIMEOUT, self.transport.abort)
+        self._stuck = self.loop.call_later(REQUEST_TIMEOUT, self._give_up)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -167,17 +213,35 @@ class _Connection(H11Protocol):
             self._stuck.cancel()
             self._stuck = None
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP: its sender is told so, unless something came before that was."""
+        self._refused["http_malformed"] += 1
+        before: RequestResponseCycle | None = self.cycle
+        if before is None:  # with an answer given or under way, h11 takes no other one
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
     def leave(self) -> None:
         """Ends when the answer under way has been given; a stream at once, as it would have no end."""
-        if self._answering and self.cycle.response_started:
-            self.transport.abort()
-        else:
+        if not self.end_stream():
             self.shutdown()
+
+    def end_stream(self) -> bool:
+        """Cuts off an answer that has begun and has no end in sight; whether there was one."""
+        streams = self._answering and self.cycle.response_started
+        if streams:
+            self.transport.abort()
+        return streams
 
     @property
     def _answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         return cycle is not None and not cycle.response_complete
+
+    def _give_up(self) -> None:
+        self._refused["http_not_read"] += 1
+        self.transport.abort()
 
     def _cancel_late(self) -> None:
         if self._late is not None:

@@ -55,22 +55,26 @@ class Viewer:
             self._waiting.append(data)
             self._something.set()
 
+    def finish(self) -> None:
+        """What waits is sent, and nothing more."""
+        self.over = True
+        self._something.set()
+
     def end(self) -> None:
         """Nothing more is sent."""
-        self.over = True
         self._waiting.clear()
-        self._something.set()
+        self.finish()
 
     async def next(self) -> bytes:
         """What waits, or a comment after a while without; b"" when it is over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(HEARTBEAT):
                 await self._something.wait()
-        if self.over:
-            return b""
-        self._something.clear()
         data = b"".join(self._waiting)
         self._waiting.clear()
+        if self.over:
+            return data
+        self._something.clear()
         return data or b": still here\n\n"
 
 
@@ -146,12 +150,16 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends events as they come (ASGI)."""
-        del scope
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        if scope["method"] == "HEAD":  # its answer has no body, so it would have no end
+            await send(start)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         viewer = self._viewer
         watching = asyncio.create_task(_until_gone(receive, viewer))
         self._audience.enter(viewer)
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send(start)
             while data := await viewer.next():
                 # The port closes a connection that takes nothing for long, which ends this, too.
                 await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -682,6 +682,42 @@ async def test_a_device_that_has_not_come_yet_is_shown_without_a_window(tmp_path
     assert lines == [["device", "attic"], ["connected", "false"], ["window", "none"]]
 
 
+LEFT = {"left": 3, "at_once": 5, "an_hour": 10}
+
+
+@pytest.mark.parametrize(
+    ("allowance", "said"),
+    [
+        (None, "no limit"),
+        (
+            {"frames": None, "bytes": None, "quiet": False, "waiting": False, "left": 1.0},
+            "no limit",
+        ),
+        (
+            {"frames": LEFT, "bytes": None, "quiet": False, "waiting": False, "left": 0.6},
+            "3 of 5 frames left (10 an hour)",
+        ),
+        (
+            {"frames": None, "bytes": LEFT, "quiet": True, "waiting": True, "left": 0.6},
+            "3 of 5 bytes left (10 an hour), quiet hours now, changes wait",
+        ),
+    ],
+)
+async def test_device_show_says_what_is_left_of_hourly_budgets(
+    tmp_path, fleetfeed, allowance, said
+):
+    async def show(args):
+        return {"device": args["device"], "budget": 256, "allowance": allowance}
+
+    (tmp_path / "fleetfeed-data").mkdir()
+    server = ControlServer(tmp_path / "fleetfeed-data" / "control.sock", {"device.show": show})
+    await server.start()
+    done = await asyncio.to_thread(fleetfeed, "device", "show", "attic")
+    await server.stop()
+    words = " ".join(done.stdout.decode().split())
+    assert words == f"device attic budget 256 allowance {said}"
+
+
 async def test_device_show_as_json_keeps_bytes(administered):
     result = json.loads((await administered("show", "kitchen", "--json")).stdout)
     assert result["window"][1] == [9, {"b64": "/wE="}]
@@ -1052,6 +1088,34 @@ async def test_status_says_loudly_that_the_store_is_down(reporting):
     reporting.report["store"] = {"up": False, "pending": 1_200}
     words = [line.split() for line in (await reporting()).stdout.decode().splitlines()]
     assert " ".join(words[4]) == "store DOWN: no item is acknowledged, 1 200 changes waiting"
+
+
+async def test_status_names_publishers_that_are_not_read_and_what_is_put_off(reporting):
+    reporting.report["overload"] = {
+        "level": 4,
+        "name": "holding",
+        "items_held": 1_200,
+        "publishers_over_budget": ["press", "scra\x1bper"],
+        "publishers_choked": [],
+        "devices_over_budget": ["u/oven-17"],
+        "connects_waiting": 30,
+    }
+    reporting.report["budgets"] = {"devices_waiting": 5, "devices_quiet": 2, "put_off": 9}
+    lines = [" ".join(line.split()) for line in (await reporting()).stdout.decode().splitlines()]
+    assert lines[5:10] == [
+        "overload level 4, holding; 1 200 items held",
+        "not read press, scra\\x1bper: over the budget of a publisher",
+        "not read u/oven-17: over the budget of what a device may say",
+        "let in soon 30 clients wait for it",
+        "put off changes of 5 devices, by budget or quiet hours",
+    ]
+
+
+async def test_status_of_a_gateway_has_no_ports_and_no_connections(reporting):
+    reporting.report["listening"] = []
+    lines = (await reporting()).stdout.decode().splitlines()
+    assert lines[0].split() == ["gateway", "clients", "are", "connected", "to", "its", "broker"]
+    assert lines[1].split()[0] == "devices"
 
 
 async def test_status_as_json_is_what_the_server_said(reporting):

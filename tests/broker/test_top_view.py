@@ -93,6 +93,14 @@ def test_a_server_that_starts_anew_does_not_count_backwards() -> None:
     assert rounds.rate("feed/frames/sent") == 5
 
 
+def test_no_age_is_told_of_retained_figures() -> None:
+    rounds = Rounds()
+    rounds.add({"feed/uptime": "100"}, 0.0, dated=False)
+    assert "told some time ago" in drawn(picture(at(rounds), 80, 24))
+    rounds.add({"feed/uptime": "120"}, 1.0, dated=True)
+    assert "told 0 s ago" in drawn(picture(at(rounds), 80, 24))
+
+
 def test_how_old_retained_figures_are_is_known_by_the_uptime() -> None:
     rounds = Rounds()
     rounds.add({"feed/uptime": "100", "feed/frames/sent": "0"}, 0.0, dated=False)

@@ -11,9 +11,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer.main
 import yaml  # type: ignore[import-untyped] # stubs for one call are not worth a dependency
 
@@ -90,13 +92,40 @@ def test_the_unit_is_notified_watched_and_reloaded() -> None:
     assert int(unit_values("WatchdogSec")[0]) >= 15
 
 
-def test_systemd_takes_the_unit_and_finds_it_closed(tmp_path: Path) -> None:
+def with_credential(unit: str) -> str:
+    """The unit, with what it has as a comment: the page's token from systemd."""
+    return re.sub(r"^#(LoadCredential|Environment)=", r"\1=", unit, flags=re.MULTILINE)
+
+
+def test_the_pages_token_is_where_the_configuration_looks_for_it(tmp_path: Path) -> None:
+    said = (ROOT / "fleetfeed.production.toml").read_text()
+    before, _, rest = said.partition("#[http]\n")
+    page, _, after = rest.partition("\n\n")
+    file = tmp_path / "fleetfeed.toml"
+    uncommented = re.sub("^#", "", page, flags=re.MULTILINE)
+    file.write_text(f"{before}[http]\n{uncommented}\n\n{after}")
+    config = valid({}, file).config
+    assert config is not None
+    assert config.http.enabled
+    token = config.http.token_file
+    assert f" /dev/stdin {token}\n" in (DEPLOY / "README.md").read_text()
+    assert f"#LoadCredential={token.name}:{token}\n" in UNIT  # type: ignore[union-attr]
+    named = re.findall(
+        r"^Environment=(FLEETFEED_HTTP\w+)=(.*)$", with_credential(UNIT), re.MULTILINE
+    )
+    assert named == [("FLEETFEED_HTTP__TOKEN_FILE", f"%d/{token.name}")]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", [str, with_credential])
+def test_systemd_takes_the_unit_and_finds_it_closed(
+    tmp_path: Path, form: Callable[[str], str]
+) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:  # nothing else here can read a unit as systemd does
         assert "NoNewPrivileges=yes" in UNIT
         return
     unit = tmp_path / "fleetfeed.service"
-    unit.write_text(UNIT.replace("/opt/fleetfeed/bin/fleetfeed", sys.executable))
+    unit.write_text(form(UNIT).replace("/opt/fleetfeed/bin/fleetfeed", sys.executable))
     verified = subprocess.run(
         [program, "verify", unit], capture_output=True, text=True, check=False
     )

@@ -10,7 +10,6 @@ from broker.overload.quiet_hours import quiet_hours
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from broker.config_overload import BudgetSettings
     from broker.roster import Live
     from broker.web.subject import Subject
 
@@ -28,9 +27,6 @@ async def facts(subject: Subject, device: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = await subject.ask("device.show", device=device)
     found.pop("window", None)
-    profile = subject.registry.get(device)
-    # A device with a row is shown what is left of its hourly budget by the same name.
-    found["budget"] = None if profile is None else profile.budget
     live = subject.service.roster.get(device)
     found["feed"] = None if live is None else _feed(subject, live)
     found["quiet"] = _quiet(found["attributes"])
@@ -48,7 +44,6 @@ def _feed(subject: Subject, live: Live) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     waiting = bool(ledger.inflight[row]) and bool(ledger.waiting_since[row])
     allowances = shelf.allowances
-    budgets = service.config.budgets
     return {
         "k": int(ledger.k[row]),
         "inflight": int(ledger.inflight[row]),
@@ -63,13 +58,9 @@ def _feed(subject: Subject, live: Live) -> dict[str, Any]:
         "allowance": (
             None
             if allowances is None or not allowances.active
-            else {**allowances.describe(row, service.now()), **_limits(budgets)}
+            else allowances.describe(row, service.now())
         ),
     }
-
-
-def _limits(budgets: BudgetSettings) -> dict[str, int]:
-    return {"frames_an_hour": budgets.device_frames, "bytes_an_hour": budgets.device_bytes}
 
 
 def _quiet(attrs: Mapping[str, str | int]) -> dict[str, Any] | None:

@@ -151,9 +151,9 @@ class Shown:
 
     async def _tell(self) -> None:
         """Tells what happens when it happens, and how the device does once in a while."""
-        refresh = self._subject.config.http.refresh
         try:
             while True:
+                refresh = self._subject.config.http.refresh
                 self._look.wake.clear()
                 self.audience.tell(await self._news())
                 await asyncio.sleep(_TOGETHER)
@@ -164,8 +164,9 @@ class Shown:
             self.audience.tell(encode({"error": str(error)}, "gone"))
         except Exception:
             logger.exception("the page of %s failed", self.device)
-            for viewer in self.audience:
-                viewer.end()
+        self._teller = None  # who comes after this begins anew
+        for viewer in self.audience:
+            viewer.finish()
 
     async def _news(self) -> bytes:
         """What viewers have not been told yet, encoded."""

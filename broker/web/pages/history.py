@@ -216,9 +216,11 @@ class History:
             grown = number(reading, name, of) - number(before, name, of)
             return round(max(grown, 0.0) / passed, 3)
 
+        at = round(now, 2)
+        _forget_from(self.points, at)
         self.points.append(
             Point(
-                at=round(now, 2),
+                at=at,
                 frames=rate("fleetfeed_frames_total", "sent"),
                 acks=rate("fleetfeed_frames_total", "acked"),
                 items=rate("fleetfeed_items_total", "received"),
@@ -266,6 +268,16 @@ class History:
             )
         elif change("fleetfeed_store_up") == (0, 1):
             self._add(now, "ok", "The store is back.")
+        if "fleetfeed_uplink_up" in reading.numbers:
+            there_was, there = (
+                number(each, "fleetfeed_uplink_up", "frames") for each in (before, reading)
+            )
+            if there < there_was:
+                self._add(
+                    now, "bad", "The broker is away: no frame reaches a device until it is back."
+                )
+            elif there > there_was:
+                self._add(now, "ok", "The broker is back.")
         refused = change("fleetfeed_overload_connects_refused_total")
         if refused[1] > refused[0]:
             self._add(
@@ -289,6 +301,7 @@ class History:
     def _look_at_model(self, reading: Reading, now: float) -> None:
         if "fleetfeed_ranking_rung" not in reading.numbers:
             return
+        _forget_from(self.model, round(now, 2))
         if self.model and now - self.model[-1].at < MODEL_EVERY:
             return
         known = {
@@ -301,6 +314,12 @@ class History:
         }
         rung = int(number(reading, "fleetfeed_ranking_rung"))
         self.model.append(ModelPoint(at=round(now, 2), rung=rung, **known))
+
+
+def _forget_from(points: deque[Any], at: float) -> None:
+    """Forgets points from then on: the clock was set back, and charts need times that grow."""
+    while points and points[-1].at >= at:
+        points.pop()
 
 
 def number(reading: Reading, name: str, of: str = "") -> float:

@@ -15,8 +15,11 @@ from broker.web.answers import Json
 from broker.web.files import page
 from broker.web.pages import send
 from broker.web.pages.payloads import readable
+from feedgen.items import MAX_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
@@ -182,11 +185,23 @@ def _named(subject: Subject, request: Request) -> tuple[str, str]:
         if not query.get("id"):
             raise HTTPException(400, "say which item: ?channel=…&id=…")
         return query.get("channel", ""), query["id"]
-    parts = path.split("/")
-    receipts = subject.service.receipts.receipts
-    named = [("/".join(parts[:at]), "/".join(parts[at:])) for at in range(len(parts) - 1, 0, -1)]
+    named = list(_splits(path))
     if not named:
         return "", path
+    receipts = subject.service.receipts.receipts
     wanted = set(named)
     known = {name for each in receipts if (name := (each.channel, each.id)) in wanted}
     return next((name for name in named if name in known), named[0])
+
+
+def _splits(path: str) -> Iterator[tuple[str, str]]:
+    """The channels and ids that a path can mean, the shortest id first; none without a slash.
+
+    An id is short, so there are few of them, however long the path is.
+    """
+    at = path.rfind("/")
+    while at >= 0:
+        yield path[:at], path[at + 1 :]
+        at = path.rfind("/", 0, at)
+        if len(path) - at - 1 > MAX_ID:
+            return

@@ -52,6 +52,7 @@ def routes(subject: Subject) -> list[BaseRoute]:
                 "version": subject.figures.read().version,
                 "send": subject.may_send,
                 "refresh": subject.config.http.refresh,
+                "login": subject.config.http.token_file is not None,
             }
         )
 

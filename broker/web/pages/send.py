@@ -67,9 +67,11 @@ async def _item(subject: Subject, request: Request) -> tuple[Item, bytes]:
     channel, fields = asked.get("channel"), asked.get("item")
     if not isinstance(channel, str) or not isinstance(fields, dict):
         raise HTTPException(400, "say the 'channel' and the 'item', a map of its keys")
-    packet = json.dumps(fields, ensure_ascii=False).encode(errors="replace")
     try:
+        packet = json.dumps(fields, ensure_ascii=False).encode()
         return decode_item(channel, packet), packet
+    except UnicodeEncodeError:
+        raise HTTPException(422, "This is no item: half of a surrogate pair is no text.") from None
     except InvalidItem as error:
         raise HTTPException(422, f"This is no item: {error.detail}.") from error
 

@@ -24,21 +24,26 @@ export function el(tag, props = {}, ...children) {
     if (name === "style") for (const [key, each] of Object.entries(value)) node.style.setProperty(key, each);
     else if (name === "dataset") Object.assign(node.dataset, value);
     else if (typeof value === "function") node.addEventListener(name.slice(2).toLowerCase(), value);
-    else node.setAttribute(name, value === true ? "" : value);
+    else node.setAttribute(name, value === true ? "" : name === "title" || name === "aria-label" ? legible(value) : value);
   }
   return put(node, ...children);
 }
 
+// Marks that turn the direction of what follows, until somebody ends it: in a name, they would turn the page's own words.
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g;
+/** Text with such marks named instead of followed. */
+const legible = (words) => String(words).replace(TURNS, (each) => `⟨U+${each.codePointAt(0).toString(16).toUpperCase()}⟩`);
+
 /** Gives a node these children in the place of those that it has. */
 export function put(node, ...children) {
   const wanted = children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false);
-  node.replaceChildren(...wanted.map((each) => (each instanceof Node ? each : String(each))));
+  node.replaceChildren(...wanted.map((each) => (each instanceof Node ? each : legible(each))));
   return node;
 }
 
 /** Sets a node's text, and touches it only if that is another one. */
 export function text(node, words) {
-  const wanted = String(words);
+  const wanted = legible(words);
   if (node.textContent !== wanted) node.textContent = wanted;
 }
 
@@ -130,20 +135,23 @@ export class Refused extends Error {
   }
 }
 
+const PATIENCE = { get: 10, post: 40 }; // seconds; to publish, the server itself waits for its store
+
 /** JSON of a path of this server. Throws `Refused`; where a login is needed, goes there. */
 export async function get(path) {
-  return answer(await reach(path, {}));
+  return answer(await reach(path, PATIENCE.get, {}));
 }
 
 /** Sends JSON, likewise. */
 export async function post(path, body) {
   const headers = { "Content-Type": "application/json" };
-  return answer(await reach(path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return answer(await reach(path, PATIENCE.post, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 
-async function reach(path, options) {
+async function reach(path, patience, options) {
+  const signal = AbortSignal.timeout(1000 * patience);
   try {
-    return await fetch(path, { cache: "no-store", credentials: "same-origin", headers: { Accept: "application/json" }, ...options });
+    return await fetch(path, { cache: "no-store", credentials: "same-origin", headers: { Accept: "application/json" }, signal, ...options });
   } catch {
     throw new Refused("The server does not answer.", 0);
   }
@@ -162,6 +170,7 @@ async function answer(response) {
 // ---- The live line
 
 const WAITS = [1, 2, 4, 8]; // seconds before each further attempt
+const MUTE = 2; // seconds without a word why, after which a server that is lost is told to be
 
 /**
  * Listens to a path of server-sent events for as long as the page is looked at, and comes back when the
@@ -177,6 +186,7 @@ export function live(path, heard, { events = [], silence = 0 } = {}) {
 
   function begin() {
     clearTimeout(timer);
+    listen();
     source = new EventSource(path);
     source.onopen = () => alive();
     source.onerror = () => lose();
@@ -192,6 +202,9 @@ export function live(path, heard, { events = [], silence = 0 } = {}) {
     failures = 0;
     last = Date.now();
     online("ok", "live");
+    listen();
+  }
+  function listen() {
     clearTimeout(watch);
     if (silence) watch = setTimeout(lose, silence * 1000);
   }
@@ -204,7 +217,9 @@ export function live(path, heard, { events = [], silence = 0 } = {}) {
     if (over) return;
     const wait = WAITS[Math.min(failures++, WAITS.length - 1)];
     timer = setTimeout(begin, wait * 1000);
+    const mute = setTimeout(() => lost("The server does not answer.", last), MUTE * 1000);
     const why = await get("/api/v1/page").then(() => "It is there, but this page cannot listen to it yet.", (error) => error.message);
+    clearTimeout(mute);
     if (source?.readyState !== EventSource.OPEN) lost(why, last);
   }
   function looked() {
@@ -292,5 +307,7 @@ export async function header() {
     el("div", { class: "line", role: "status" }));
   const page = await get("/api/v1/page").catch(() => null);
   if (page?.send) nav.append(link(["/send", "Send"]));
+  // A form, not a script: it works as logging in does, and the server's answer leads to the page of that.
+  if (page?.login) $("top").append(el("form", { class: "leave", method: "post", action: "/logout" }, el("button", {}, "Log out")));
   return page;
 }

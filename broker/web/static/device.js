@@ -3,7 +3,7 @@
 import { $, el, fmt, get, header, live, note, put, text } from "./common.js";
 import { PRIORITIES, deviceHref, itemLink, keepFocus, payload, priority, renew, shown } from "./feed.js";
 
-const device = decodeURIComponent(location.pathname.slice("/device".length).replace(/^\//, ""));
+const device = named(location.pathname.slice("/device/".length));
 const KEPT = 40; // frames that are listed
 
 /** What makes an item's rank, in the order in which it is added up; the age is taken away. */
@@ -19,6 +19,15 @@ const PARTS = [
 const RUNGS = {
   live: "what was learned", snapshot: "an earlier version of what was learned", popularity: "popularity", newest: "newest first",
 };
+
+/** The device of a path; what is no encoding stands for itself, and is found to be no device. */
+function named(path) {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
 
 // ---- Finding one
 
@@ -48,7 +57,7 @@ async function find() {
 
 const open = new Set(); // items and frames that were unfolded
 const frames = new Map(); // by id
-let state = null, skew = 0;
+let state = null, skew = 0, end = () => {};
 
 const now = () => Date.now() / 1000 - skew;
 
@@ -70,7 +79,10 @@ function frame() {
 function took(found, event) {
   if (event === "state") showState(found);
   else if (event === "window") showWindow(found);
-  else if (event === "gone") put($("page"), note("This device is gone", found.error, "bad"));
+  else if (event === "gone") {
+    end();
+    put($("page"), note("This device is gone", found.error, "bad"));
+  }
   else if (event === "frames") {
     for (const each of found.frames) frames.set(each.id, { ...each, fresh: !frames.has(each.id) && frames.size > 0 && each.at !== null });
     for (const id of [...frames.keys()].sort((a, b) => a - b).slice(0, -KEPT)) frames.delete(id);
@@ -115,7 +127,7 @@ function showTiles(found) {
 
 function showAllowed(found) {
   const allowance = found.feed?.allowance;
-  const limits = [allowance?.frames_an_hour && `${fmt.count(allowance.frames_an_hour)} frames`, allowance?.bytes_an_hour && fmt.bytes(allowance.bytes_an_hour)].filter(Boolean);
+  const budgets = [[allowance?.frames, fmt.count, "frames"], [allowance?.bytes, fmt.bytes, ""]].filter(([budget]) => budget);
   const seen = [...frames.values()].filter((each) => each.at !== null);
   const octets = seen.reduce((sum, each) => sum + each.bytes, 0);
   const largest = Math.max(0, ...seen.map((each) => each.bytes));
@@ -123,9 +135,7 @@ function showAllowed(found) {
     el("header", {}, el("h2", {}, "What it may be sent")),
     el("dl", { class: "facts" },
       el("dt", {}, "In an hour"),
-      el("dd", {}, limits.length ? limits.join(" and ") : found.feed ? "no limit" : "–",
-        limits.length > 0 && !allowance.quiet && [meter(Math.max(allowance.left, 0), "c1", "left of what it may be sent at once"),
-          el("span", { class: "muted small" }, allowance.left > 0 ? `${fmt.percent(allowance.left)} left of what it may be sent at once` : "nothing left just now: it comes back over the hour")]),
+      el("dd", {}, budgets.length ? budgets.map(([budget, words, unit]) => budgetLeft(budget, words, unit)) : found.feed ? "no limit" : "–"),
       el("dt", {}, "Waiting"),
       el("dd", {}, allowance?.waiting ? "changes wait" : "nothing"),
       el("dt", {}, "Quiet hours"),
@@ -136,6 +146,14 @@ function showAllowed(found) {
         largest > 0 && [meter(Math.min(largest / found.budget, 1), "c1", "the largest seen"), el("span", { class: "muted small" }, `the largest seen had ${fmt.count(largest)} B`)]),
       el("dt", {}, "Seen here"),
       el("dd", {}, seen.length ? `${fmt.of(seen.length, "frame")}, ${fmt.bytes(octets)}` : "no frame yet")));
+}
+
+/** An hourly budget: half of it can be spent at once, the other half comes back over the hour. */
+function budgetLeft({ left, at_once, an_hour }, words, unit) {
+  const some = Math.max(left, 0);
+  return el("div", { class: "budget" }, `${words(an_hour)} ${unit}`,
+    meter(Math.min(some / Math.max(at_once, 1), 1), "c1", "left of what it may be sent at once"),
+    el("span", { class: "muted small" }, left > 0 ? `${words(some)} left of ${words(at_once)} that it may be sent at once` : "nothing left just now: it comes back over the hour"));
 }
 
 const meter = (share, kind, label) =>
@@ -327,7 +345,7 @@ function waits(each) {
 
 // ---- Begin
 
-header();
+const page = header();
 if (!device) await find();
 else {
   try {
@@ -336,7 +354,7 @@ else {
     took({ frames: found.frames }, "frames");
     showState(found.device);
     showWindow(found.window);
-    live(`/events/device/${encodeURIComponent(device)}`, took, { events: ["state", "window", "frames", "gone"], silence: 25 });
+    end = live(`/events/device/${encodeURIComponent(device)}`, took, { events: ["state", "window", "frames", "gone"], silence: 10 + 3 * ((await page)?.refresh ?? 30) });
   } catch (error) {
     put($("page"), note(error.status === 400 ? "No such device" : "That did not work", error.message, "bad"));
   }

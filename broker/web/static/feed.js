@@ -31,7 +31,7 @@ export function itemHref(channel, id) {
 }
 
 /** A link to an item. */
-export const itemLink = (channel, id, words = id) => el("a", { href: itemHref(channel, id) }, words);
+export const itemLink = (channel, id, words = id) => el("a", { href: itemHref(channel, id) }, words.trim() === "" ? `“${words}”` : words);
 
 /** A priority as a tag; the usual one says nothing. */
 export function priority(level, always = false) {

@@ -3,6 +3,7 @@
 import { $, el, fmt, get, header, note, poll, put } from "./common.js";
 import { PRIORITIES, ago, payload, renew, rough, shown } from "./feed.js";
 import { framesSaid, funnel } from "./receipt.js";
+import { retraction } from "./retract.js";
 
 const query = new URLSearchParams(location.search);
 const path = location.pathname.slice("/item".length);
@@ -12,17 +13,20 @@ const title = el("h1", {}, "Item"), state = el("p", { class: "muted", role: "sta
 const content = el("section", { class: "panel", "aria-label": "Content" });
 const receipt = el("section", { class: "panel", "aria-label": "Receipt" });
 const facts = el("section", { class: "panel", "aria-label": "Facts" });
-let there = false;
+const retract = el("span", { class: "retract" });
+let there = false, may = false, expires = 0;
 
 function show(found) {
+  expires = found.expires - found.now;
   if (!there) {
     there = true;
     document.title = `${found.id} · fleetfeed`;
-    put($("page"), el("div", { class: "heading" }, title, state),
+    put($("page"), el("div", { class: "heading" }, title, state, retract),
       el("div", { class: "grid" }, el("div", { class: "two-thirds" }, receipt), el("div", { class: "third column" }, content, facts)));
   }
   put(title, found.id);
   put(state, `on ${found.channel}, ${stateOf(found)}`);
+  renew(retract, [may && !found.ended], () => put(retract, may && !found.ended && retraction(found, () => expires)));
   renew(content, [found.payload, found.brief], () => put(content, el("header", {}, el("h2", {}, "What devices show")),
     found.payload ? payload(found.payload, { full: true }) : el("p", { class: "muted" }, "Its content is gone: the item is over."),
     found.brief && [el("h3", {}, "To those with small packets"), payload(found.brief, { full: true })]));
@@ -48,8 +52,10 @@ function stateOf(found) {
 
 const begun = header();
 try {
+  const page = await begun;
+  may = page?.send ?? false;
   show(await get(asked));
-  poll(async () => show(await get(asked)), (await begun)?.refresh ?? 1);
+  poll(async () => show(await get(asked)), page?.refresh ?? 1);
 } catch (error) {
   put($("page"), note("No receipt of this item", error.message, "bad"));
 }

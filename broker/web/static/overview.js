@@ -173,7 +173,10 @@ function smooth(values, over = 5) {
 
 function append(point) {
   const { at } = columns;
-  if (point === null || (at.length && point.at <= at[at.length - 1])) return;
+  if (point === null) return;
+  // The server's clock was set back: what is later than now cannot be drawn.
+  while (at.length && at[at.length - 1] > point.at) for (const name of Object.keys(columns)) columns[name].pop();
+  if (at.length && at[at.length - 1] === point.at) return;
   for (const name of Object.keys(columns)) columns[name].push(point[name] ?? null);
   const over = at.findIndex((each) => each >= point.at - KEPT);
   if (over > 0) for (const name of Object.keys(columns)) columns[name].splice(0, over);
@@ -194,8 +197,8 @@ function show(now) {
   document.body.dataset.shown = "yes";
 }
 
-header();
+const page = await header();
 live("/events", (data, event) => {
   if (event === "history") columns = data;
   else if (columns !== null) show(data);
-}, { events: ["history"], silence: 90 });
+}, { events: ["history"], silence: 10 + 3 * (page?.refresh ?? 30) });

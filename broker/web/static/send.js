@@ -3,6 +3,7 @@
 import { $, el, fmt, get, header, note, post, put, stack } from "./common.js";
 import { DROPPED, PRIORITIES, deviceHref, itemHref, itemLink, shown } from "./feed.js";
 import { framesSaid, funnel } from "./receipt.js";
+import { retraction } from "./retract.js";
 
 const OUTCOMES = {
   new: "It would be a new item.",
@@ -100,7 +101,9 @@ const tryOut = () => attempt(dry, async (what) => {
 const send = () => attempt(go, async (what) => {
   const found = await post("/api/v1/items", what);
   const receipt = el("section", { class: "panel sent", "aria-label": "Receipt" }, note("Sent, and stored"));
-  put(result, receipt);
+  // Beside what is drawn anew each second: the button keeps the keyboard.
+  const undo = el("p", { class: "small" }, retraction(found, () => what.item.ttl));
+  put(result, receipt, found.outcome !== "retract" && undo);
   if (id.value.trim() === found.id && found.id.startsWith("page-")) id.value = own();
   follow(found, receipt);
 });

@@ -42,7 +42,13 @@ async def test_without_a_token_whoever_reaches_the_port_may_look(open_page: Open
     assert (await client.get("/metrics")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/api/v1/systree", "/", "/events", "/nothing"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/metrics", "/api/v1/systree", "/", "/events", "/nothing"),
+        *("/healthz/", "/readyz/../metrics", "/login/", "/static", "/%2e%2e/metrics"),
+    ],
+)
 async def test_with_a_token_nothing_is_shown_without_it(
     closed: httpx.AsyncClient, path: str
 ) -> None:
@@ -214,6 +220,10 @@ def test_who_shows_the_token_may_use_any_name() -> None:
         ("POST", {"origin": "http://evil.example"}, False),
         ("POST", {"origin": "http://127.0.0.1:8080"}, False),
         ("POST", {"origin": "null"}, False),
+        ("POST", {"origin": "http://["}, False),
+        # A proxy that says another host: the browser knows whose page it is.
+        ("POST", {"origin": "https://feed.example.com", "sec_fetch_site": "same-origin"}, True),
+        ("POST", {"origin": "https://evil.example", "sec_fetch_site": "same-site"}, False),
         (
             "POST",
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from broker.control import ControlError
 from broker.web import app
+from broker.web.access import Access
 from broker.web.answers import Json, json_body
 from broker.web.subject import Subject
 from tests.broker.support import Served
@@ -68,7 +70,7 @@ async def faulty(serve: Callable[..., Awaitable[Served]]) -> httpx.AsyncClient:
 
     commands = {"refuses": Faulty().refuses, "breaks": Faulty().breaks}
     subject = Subject.of_server(served.server, commands)
-    routes = app.application(subject)
+    routes = app.application(subject, Access(None, (), Counter()))
 
     async def ask(request: Request) -> Json:
         return Json(await subject.ask(request.query_params["do"]))

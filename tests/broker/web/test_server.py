@@ -101,6 +101,44 @@ async def test_a_head_without_end_is_refused(start: Start) -> None:
     writer.close()
 
 
+async def test_a_head_that_is_too_long_is_refused_also_when_it_comes_at_once(start: Start) -> None:
+    server = await start()
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(GET.replace(b"/ ", b"/" + b"x" * module.MAX_HEAD + b" ", 1))
+    assert (await ends(reader)).startswith(b"HTTP/1.1 431")
+    assert server._refused["http_too_large"] == 1
+    writer.close()
+
+
+async def test_what_is_not_http_is_counted_and_fills_no_log(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    audience = Audience()
+
+    async def events(_request: Request) -> Response:
+        return audience.join(encode(1))
+
+    server = await start(Route("/events", events))
+    caplog.set_level(logging.DEBUG)
+    head = b"GET /events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for at_once, later in (
+        (b"\x16\x03\x01\r\n\r\n", b""),
+        (head + b"zz\r\n", b""),
+        (head, b"zz\r\n"),
+    ):
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(at_once)
+        if later:
+            await reader.readuntil(b"data: 1\n\n")
+            writer.write(later)
+        told = await ends(reader)
+        assert told.startswith(b"HTTP/1.1 400") is not at_once.startswith(b"GET")
+        await eventually(lambda: not len(audience))
+        writer.close()
+    assert server._refused["http_malformed"] == 3
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
 @pytest.mark.parametrize(
     "said", [b"", GET[:-2], GET], ids=["nothing", "half a request", "one and a half"]
 )
@@ -139,6 +177,7 @@ async def test_who_does_not_read_is_disconnected_and_its_answer_ends(
             audience.tell(piece)
             await asyncio.sleep(0.01)
     await eventually(lambda: not server._state.connections)
+    assert server._refused["http_not_read"] == 1
     del reader
     writer.close()
 
@@ -153,6 +192,7 @@ async def test_connections_above_the_bound_are_closed_at_once_and_others_served(
     reader, writer = await asyncio.open_connection(*server.address)
     assert await ends(reader) == b""
     writer.close()
+    assert server._refused["http_too_many"] == 1
     for reader, writer in kept:
         writer.write(GET)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")

@@ -16,13 +16,13 @@ from tests.broker.support import PATIENCE, eventually
 class Browser:
     """Takes a stream as a server hands it over (ASGI)."""
 
-    def __init__(self, stream: EventStream) -> None:
+    def __init__(self, stream: EventStream, method: str = "GET") -> None:
         self.heard = b""
         self.headers: dict[bytes, bytes] = {}
         self._gone = asyncio.Event()
         self._reads = asyncio.Event()
         self._reads.set()
-        self.task = asyncio.create_task(stream({}, self._receive, self._send))
+        self.task = asyncio.create_task(stream({"method": method}, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
         await self._gone.wait()
@@ -117,3 +117,26 @@ async def test_who_ends_its_viewer_ends_the_stream_in_order() -> None:
     async with asyncio.timeout(PATIENCE):
         await browser.task
     assert len(audience) == 0
+
+
+async def test_what_a_viewer_was_told_before_it_was_finished_is_sent() -> None:
+    audience = Audience()
+    browser = Browser(audience.join())
+    await eventually(lambda: len(audience) == 1)
+    audience.tell(encode("the last word"))
+    for viewer in list(audience):
+        viewer.finish()
+    audience.tell(encode("too late"))
+    async with asyncio.timeout(PATIENCE):
+        await browser.task
+    assert browser.heard == encode("the last word")
+
+
+async def test_who_asks_for_the_head_alone_is_no_viewer() -> None:
+    came: list[None] = []
+    audience = Audience(on_change=lambda: came.append(None))
+    browser = Browser(audience.join(encode(1)), "HEAD")
+    async with asyncio.timeout(PATIENCE):
+        await browser.task
+    assert (came, browser.heard) == ([], b"")
+    assert browser.headers[b"content-type"].startswith(b"text/event-stream")

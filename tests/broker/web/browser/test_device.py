@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
@@ -34,6 +35,23 @@ async def test_a_device_shows_how_it_does_and_what_it_follows(site: Served, look
     await expect(page.locator("#frames")).to_contain_text("No frame has passed yet")
     await expect(page.locator("#top .line")).to_have_text("live")
     assert await page.title() == "kitchen · fleetfeed"
+
+
+async def test_what_is_left_of_hourly_budgets_is_told_of_frames_and_of_bytes(
+    serve: Callable[..., Awaitable[Served]], look: Tab
+) -> None:
+    site = await serve(budgets__device_frames=16, budgets__device_bytes=2_000)
+    device = await site.subscribed("kitchen")
+    await site.publish(item("a", "fog"))
+    await device.shows("fog")
+    page = await look.open(site, "/device/kitchen")
+    left = site.server.service.describe("kitchen")["allowance"]
+    assert 0 < left["frames"]["left"] < 8
+    assert 0 < left["bytes"]["left"] < 1_000
+    budgets = page.locator("#allowed .budget")
+    frames = f"16 frames{left['frames']['left']} left of 8 that it may be sent at once"
+    octets = re.compile("2.0 kB *9[0-9]{2} B left of 1.0 kB")  # some come back each second
+    await expect(budgets).to_have_text([frames, octets])
 
 
 async def test_frames_are_told_in_words_as_they_pass(site: Served, look: Tab) -> None:
@@ -163,3 +181,18 @@ async def test_it_fits_small_screens_and_wide_ones(site: Served, browser: Browse
         await page.locator("ol.why summary").first.click()
         await assert_fits(page)
         assert look.faults == []
+
+
+async def test_a_device_that_is_removed_is_said_to_be_gone(site: Served, look: Tab) -> None:
+    await site.subscribed("kitchen")
+    page = await look.open(site, "/device/kitchen")
+    await expect(page.locator("#standing")).to_contain_text("Up to date")
+    await site.command("device.remove", device="kitchen")
+
+    await expect(page.get_by_role("alert")).to_contain_text("This device is gone")
+
+
+async def test_a_path_that_is_no_encoding_finds_no_device(site: Served, browser: Browser) -> None:
+    async with tab(browser) as look:  # the browser itself tells of the server's 400
+        page = await look.open(site, "/device/%")
+        await expect(page.get_by_role("alert")).to_contain_text("No such device")

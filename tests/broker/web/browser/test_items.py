@@ -9,10 +9,12 @@ from playwright.async_api import expect
 from devices.frames import Event, Feedback, Kind
 from tests.broker.support import item
 from tests.broker.web.browser.conftest import tab
-from tests.broker.web.browser.support import assert_fits
+from tests.broker.web.browser.support import WIDTHS, assert_fits
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from collections.abc import Awaitable, Callable
+
+    from playwright.async_api import Browser, Route
 
     from tests.broker.support import Served
     from tests.broker.web.browser.conftest import Tab
@@ -67,6 +69,78 @@ async def test_a_receipt_counts_up(site: Served, look: Tab) -> None:
     await site.publish({"id": "a", "retract": True})
     await expect(page.locator("h1 + p")).to_contain_text("retracted")
     await expect(page.locator("main")).to_contain_text("Its content is gone")
+
+
+async def test_an_item_is_retracted_after_a_question(site: Served, look: Tab) -> None:
+    device = await site.subscribed("kitchen")
+    await site.publish(item("a", "one"))
+    await device.shows("one")
+    page = await look.open(site, "/item/news/a")
+    await page.get_by_role("button", name="Retract…").click()
+    question = page.get_by_role("dialog")
+    await expect(question).to_contain_text("1 device that shows it would lose it")
+    await expect(question.get_by_role("button", name="Keep it")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(question).to_have_count(0)
+    assert site.count("items", "received") == 1
+
+    await page.get_by_role("button", name="Retract…").click()
+    await page.get_by_role("button", name="Retract it").click()
+    await device.shows()
+    await expect(page.locator("h1 + p")).to_contain_text("retracted")
+    await expect(page.get_by_role("button", name="Retract…")).to_have_count(0)
+
+
+async def test_a_retraction_that_comes_too_late_is_told_in_the_question(
+    site: Served, browser: Browser
+) -> None:
+    looks = 0
+
+    async def only_once(route: Route) -> None:
+        nonlocal looks
+        looks += 1
+        await (route.continue_() if looks == 1 else route.abort())
+
+    await site.publish(item("a", "one"))
+    async with tab(browser) as look:  # the browser itself complains about what is withheld
+        await look.page.route("**/api/v1/item/**", only_once)
+        page = await look.open(site, "/item/news/a")
+        await site.publish({"id": "a", "retract": True, "ttl": 86_400})
+        await site.at_rest()
+        await page.get_by_role("button", name="Retract…").click()
+        await expect(page.get_by_role("alert")).to_contain_text("was retracted already")
+        await expect(page.get_by_role("button", name="Retract it")).to_be_disabled()
+
+
+async def test_where_the_page_may_not_publish_it_may_not_retract(
+    serve: Callable[..., Awaitable[Served]], look: Tab
+) -> None:
+    site = await serve(http__send=False)
+    await site.publish(item("a", "one"))
+    page = await look.open(site, "/item/news/a")
+    await expect(page.locator("h1")).to_have_text("a")
+    await expect(page.get_by_role("button", name="Retract…")).to_have_count(0)
+
+
+async def test_the_question_fits_small_screens_and_wide_ones(
+    site: Served, browser: Browser
+) -> None:
+    await site.subscribed("kitchen")
+    await site.publish(item("an-id-that-is-as-long-as-an-id-may-be-" + "x" * 26, "one"))
+    async with tab(browser, color_scheme="dark") as look:
+        page = await look.open(site, "/items")
+        await page.get_by_role("link", name="an-id-that").click()
+        await page.get_by_role("button", name="Retract…").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("would lose it")
+        for width in WIDTHS:
+            await page.set_viewport_size({"width": width, "height": 800})
+            box = await page.get_by_role("dialog").bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+        await page.keyboard.press("Escape")
+        await assert_fits(page)
+        assert look.faults == []
 
 
 async def test_a_receipt_says_why_devices_did_not_get_it(site: Served, look: Tab) -> None:

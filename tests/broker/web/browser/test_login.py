@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, Page, expect
 
+from broker.run.reload import ServerTarget
 from tests.broker.support import Served
-from tests.broker.web.browser.conftest import Tab
+from tests.broker.web.browser.conftest import Tab, tab
 
 TOKEN = "a-token-of-thirty-two-characters"
 
@@ -22,6 +23,20 @@ def token_file(tmp_path: Path) -> str:
     file = tmp_path / "token"
     file.write_text(TOKEN)
     return str(file)
+
+
+def change(file: str, token: str) -> None:
+    """Another token is in the file from now on."""
+    Path(file).write_text(token)
+
+
+async def log_in(page: Page, served: Served) -> None:
+    """Shows the token, and waits for the overview."""
+    assert served.server.web is not None
+    await page.goto(f"{served.server.web.url}login")
+    await page.get_by_label("The token of this server").fill(TOKEN)
+    await page.get_by_role("button", name="Log in").click()
+    await page.wait_for_selector("body[data-shown]")
 
 
 async def test_whoever_has_the_token_logs_in_once_and_sees_everything(
@@ -37,9 +52,7 @@ async def test_whoever_has_the_token_logs_in_once_and_sees_everything(
     await page.keyboard.type("not-the-token-of-this-server")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_have_text("That is not the token of this server.")
-    await page.get_by_label("The token of this server").fill(TOKEN)
-    await page.get_by_role("button", name="Log in").click()
-    await page.wait_for_selector("body[data-shown]")
+    await log_in(page, served)
     await expect(page).to_have_url(url)
     (cookie,) = await page.context.cookies()
     assert cookie["httpOnly"]
@@ -48,6 +61,42 @@ async def test_whoever_has_the_token_logs_in_once_and_sees_everything(
     await page.goto(f"{url}items")
     await page.wait_for_selector("body[data-shown]")
     assert served.count("dropped", "http_wrong_token") == 1
+
+
+async def test_whoever_logs_out_has_to_log_in_again(
+    serve: Serve, look: Tab, token_file: str
+) -> None:
+    served = await serve(http__token_file=token_file)
+    page = look.page
+    await log_in(page, served)
+    for width in (360, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        await expect(page.get_by_role("button", name="Log out")).to_be_in_viewport()
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_label("The token of this server")).to_be_visible()
+    assert await page.context.cookies() == []
+    assert served.server.web is not None
+    await page.goto(f"{served.server.web.url}items")
+    await expect(page).to_have_url(re.compile("/login$"))
+
+
+async def test_a_page_that_watches_is_led_to_the_form_when_the_token_is_another_one(
+    serve: Serve, browser: Browser, token_file: str
+) -> None:
+    served = await serve(http__token_file=token_file)
+    async with tab(browser) as look:  # the browser itself complains when its stream ends
+        page = look.page
+        await log_in(page, served)
+        await expect(page.locator("#top .line")).to_have_text("live")
+        change(token_file, "another-token-of-many-characters")
+        server = served.server
+        ServerTarget(server).prepare(server.config)()
+        await expect(page).to_have_url(re.compile("/login$"))
+
+
+async def test_where_no_token_is_needed_nobody_can_log_out(serve: Serve, look: Tab) -> None:
+    page = await look.open(await serve(), "/")
+    await expect(page.get_by_role("button", name="Log out")).to_have_count(0)
 
 
 async def test_what_is_not_there_says_so_and_leads_back(serve: Serve, look: Tab) -> None:

@@ -126,6 +126,18 @@ async def test_text_of_others_stays_text(site: Served, look: Tab) -> None:
     assert shown == [0, "<img src=x onerror=alert(1)>", "<b>"]
 
 
+async def test_marks_that_turn_text_around_are_named_and_not_followed(
+    site: Served, look: Tab
+) -> None:
+    await site.publish(item("\u202eexe.cod", "a \u2067 b"))
+    page = await look.open(site, "/items")
+
+    await expect(page.get_by_role("link", name="⟨U+202E⟩exe.cod")).to_be_visible()
+    await expect(page.locator(".payload")).to_have_text("a ⟨U+2067⟩ b")
+    await page.get_by_role("link", name="exe.cod").click()
+    await expect(page.locator("h1")).to_have_text("⟨U+202E⟩exe.cod")
+
+
 @pytest.mark.parametrize("path", ["/", "/model"])
 async def test_it_fits_a_small_screen_and_a_wide_one(
     site: Served, browser: Browser, path: str

@@ -29,13 +29,18 @@ async def test_an_item_is_tried_out_then_sent_and_seen_to_arrive(site: Served, l
     await page.get_by_role("button", name="Who would get it?").click()
     await expect(page.locator(".big")).to_contain_text("1 of 1 device that follow the channel")
     await expect(page.get_by_role("link", name="kitchen")).to_be_visible()
-    assert site.count("items", "accepted") == 0
+    assert site.count("items", "received") == 0
 
     await send.click()
     await device.shows("fog on the coast")
     await expect(page.locator(".sent")).to_contain_text("Sent: page-")
     await expect(page.locator("[data-step=held]")).to_have_text("1")
     assert device.replica.window[0].priority == 2
+
+    await page.get_by_role("button", name="Retract…").click()
+    await page.get_by_role("button", name="Retract it").click()
+    await device.shows()
+    await expect(page.get_by_role("button", name="Retracted")).to_be_disabled()
 
 
 async def test_what_was_changed_must_be_tried_out_again(site: Served, look: Tab) -> None:

@@ -46,8 +46,7 @@ async def test_a_device_that_has_all_is_up_to_date(site: Served) -> None:
     assert found["standing"] == {"tone": "ok", "words": "Up to date: it has all that its feed has."}
     assert found["position"] == list(device.replica.position)
     assert (found["feed"]["inflight"], found["feed"]["behind"]) == (0, False)
-    # What a packet may have, not what is left of an hour's budget.
-    assert found["budget"] == 256
+    assert found["budget"] == 256  # bytes of a packet
 
 
 async def test_a_frame_under_way_and_one_for_long_are_told_apart(
@@ -120,7 +119,9 @@ async def test_quiet_hours_and_budgets_say_why_changes_wait(
     found = await facts(subject_of(site), "kitchen")
 
     assert found["quiet"] == {"begin": 0, "end": 1439, "zone": "UTC"}
-    assert found["feed"]["allowance"]["frames_an_hour"] == 1000
+    frames = found["feed"]["allowance"]["frames"]
+    assert frames == {"left": 499, "at_once": 500, "an_hour": 1000}  # hello was answered
+    assert found["feed"]["allowance"]["bytes"] is None
     allowance = {"waiting": True, "quiet": True}
     assert standing({**found, "feed": {**found["feed"], "allowance": allowance}}) == (
         "idle",
@@ -304,6 +305,21 @@ async def test_a_device_that_is_removed_is_told_to_be_gone(site: Served) -> None
         await site.command("device.remove", device="kitchen")
 
         assert "there is no device" in (await told(stream, "gone"))["error"]
+        assert [event async for event in stream] == []  # and the stream is over
+
+
+async def test_a_device_that_comes_back_after_it_was_removed_is_told_of_again(site: Served) -> None:
+    await site.subscribed("kitchen")
+    async with client_of(site) as client:
+        stream = events(client, "/events/device/kitchen")
+        await told(stream, "state")
+        await site.command("device.remove", device="kitchen")
+        await told(stream, "gone")
+        await site.subscribed("kitchen")
+
+        again = events(client, "/events/device/kitchen")
+        assert (await told(again, "state"))["connected"]
+        assert (await told(again, "window"))["items"] == []
 
 
 async def test_after_the_last_viewer_frames_are_gathered_for_a_while_and_then_no_more(

@@ -211,3 +211,42 @@ def test_the_model_is_kept_every_ten_seconds_as_far_as_it_is_known(world: World)
     columns: dict[str, list[Any]] = world.history.model_columns()
     assert columns["drift"] == [0.0, 0.1, 0.2]
     assert columns["calibration"] == [None] * 3
+
+
+def test_a_clock_that_is_set_back_leaves_times_that_grow_and_no_more_points_than_before() -> None:
+    world, skew = World(), 0.0
+    world.history = History(clock=lambda: world.now + skew)
+    world.look()
+    for _ in range(700):
+        world.look()
+    skew = -3_600.0
+    for _ in range(700):
+        world.look()
+        times = world.history.columns()["at"]
+        assert times[-1] == world.now + skew
+        assert times == sorted(times)
+    assert len(times) <= KEPT + 1
+
+
+def test_a_clock_that_is_set_back_does_not_stop_what_is_kept_of_the_model() -> None:
+    world, skew = World(), 0.0
+    world.history = History(clock=lambda: world.now + skew)
+    for _ in range(30):
+        world.look(ranking_rung__=0)
+    skew = -3_600.0
+    for _ in range(30):
+        world.look(ranking_rung__=0)
+    times = world.history.model_columns()["at"]
+    assert len(times) == 3
+    assert times == sorted(times)
+
+
+def test_a_gateway_tells_when_its_broker_goes_and_comes(world: World) -> None:
+    world.look(uplink_up__frames=1)
+    world.look(uplink_up__frames=0)
+    world.look(uplink_up__frames=0)
+    world.look(uplink_up__frames=1)
+
+    back, away, first = world.words()
+    assert first == back == "The broker is back."
+    assert away.startswith("The broker is away")

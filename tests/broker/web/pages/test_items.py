@@ -12,6 +12,7 @@ from broker.web.pages import items
 from broker.web.pages.items import Reports, newest
 from broker.web.subject import Subject
 from devices.frames import Event, Feedback, Kind
+from feedgen.items import MAX_ID
 from tests.broker.support import Served, eventually, item, packed
 from tests.broker.web.pages.support import client_of, subject_of
 
@@ -119,6 +120,16 @@ async def test_an_item_is_found_where_its_path_says_whatever_is_in_its_id(
 
     assert (found["channel"], found["id"]) == (channel, item_id)
     assert page.headers["content-type"].startswith("text/html")
+
+
+def test_a_path_means_few_items_however_long_it_is() -> None:
+    assert list(items._splits("news/a/b")) == [("news/a", "b"), ("news", "a/b")]
+    assert list(items._splits("news")) == []
+    splits = list(items._splits("a/" * 100_000 + "b"))
+    assert splits[0] == ("a/" * 99_999 + "a", "b")
+    assert max(len(name) for _, name in splits) <= MAX_ID
+    long = "b" * (MAX_ID + 1)
+    assert list(items._splits(f"news/{long}")) == [("news", long)]
 
 
 async def test_what_no_path_can_say_is_asked_for_by_query(site: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,7 +138,7 @@ async def test_an_item_that_is_not_stored_in_time_is_said_to_be_open(
 ) -> None:
     monkeypatch.setattr(send, "DURABLE_WITHIN", 0.01)
     stored = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(site.server.store, "submit", lambda _changes: stored)
+    monkeypatch.setattr(site.server.store, "submit", lambda _changes, **_: stored)
 
     answer = await client.post(PUBLISH, json=asked(id="a", payload="fog"))
 
@@ -147,10 +148,15 @@ async def test_an_item_that_is_not_stored_in_time_is_said_to_be_open(
     stored.cancel()
 
 
-async def test_text_that_is_no_utf_8_does_not_break_anything(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("key", ["id", "payload"])
+async def test_text_that_is_no_utf_8_is_refused_and_not_changed(
+    client: httpx.AsyncClient, key: str
+) -> None:
     # Half of a pair, as JavaScript has it in strings that were cut.
-    body = b'{"channel": "news", "item": {"id": "a", "payload": "\\ud83d"}}'
+    fields = json.dumps({"id": "a", "payload": "one", key: "\ud83d"})
+    body = f'{{"channel": "news", "item": {fields}}}'
 
     answer = await client.post(PUBLISH, content=body, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == 200
+    assert answer.status_code == 422
+    assert "surrogate" in answer.json()["error"]
