@@ -126,6 +126,7 @@ class SpikeFleet(Fleet):
         self._urgent: Publisher
         self._sent_at: dict[int, float] = {}
         self._ages: list[float] = []
+        self._met: set[tuple[int, int]] = set()
         self._share = 0.0
         self._counted_from = 0  # of the devices, those whose urgent items are timed
         self._rng = random.Random(7)
@@ -137,9 +138,11 @@ class SpikeFleet(Fleet):
     def _look(self, at: int, frame: bytes) -> None:
         place = frame.find(URGENT) if at >= self._counted_from else -1
         while place >= 0:
-            self._ages.append(
-                time.perf_counter() - self._sent_at[int(frame[place + 8 : place + 15])]
-            )
+            item = int(frame[place + 8 : place + 15])
+            # An item may leave a window and come back to it, which says nothing of how late it was.
+            if (at, item) not in self._met:
+                self._met.add((at, item))
+                self._ages.append(time.perf_counter() - self._sent_at[item])
             place = frame.find(URGENT, place + 15)
         if self._rng.random() < self._share and at < len(self.devices):
             put = next(

@@ -232,9 +232,9 @@ def test_a_spike_and_a_storm_are_measured_to_their_end() -> None:
     report = run("spike.py", "--quick", "--devices", "60", "--seconds", "2", "--rate", "100")
     assert [row["phase"] for row in report["rows"]] == ["normal", "spike", "recovery", "storm"]
     # A frame counts where it arrives, which may be a phase after that of its item.
-    assert sum(row["urgent"] for row in report["rows"]) >= 0.99 * sum(
-        row["expected"] for row in report["rows"]
-    )
+    urgent = sum(row["urgent"] for row in report["rows"])
+    expected = sum(row["expected"] for row in report["rows"])
+    assert 0.9 * expected <= urgent <= expected
     measured = {verdict["what"]: verdict["measured"] for verdict in report["verdicts"]}
     assert measured["acknowledged items lost"] == 0
     assert measured["devices back after the storm"] == 60
