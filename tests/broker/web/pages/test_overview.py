@@ -13,6 +13,7 @@ import pytest
 from broker.web.pages import overview
 from broker.web.pages.overview import VIEWERS, Pulse
 from tests.broker.support import PATIENCE, Served, eventually, item
+from tests.broker.web.pages import support
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,37 +33,18 @@ async def client(web: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def events(client: httpx.AsyncClient) -> AsyncIterator[tuple[str, Any]]:
-    """Name and value of each event of the stream, as browsers read them."""
-    name = ""
-    async with client.stream("GET", "/events") as response:
-        assert response.status_code == 200, await response.aread()
-        assert response.headers["content-type"].startswith("text/event-stream")
-        async for line in response.aiter_lines():
-            kind, _, value = line.partition(": ")
-            if kind == "event":
-                name = value
-            elif kind == "data":
-                yield name, json.loads(value)
-                name = ""
-
-
 async def told(
     client: httpx.AsyncClient, wanted: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
     """The first look on the stream that is as wanted."""
-    async with asyncio.timeout(PATIENCE):
-        async for name, now in events(client):
-            if name == "" and wanted(now):
-                found: dict[str, Any] = now
-                return found
-    raise AssertionError("the stream ended")
+    found: dict[str, Any] = await support.told(support.events(client, "/events"), "", wanted)
+    return found
 
 
 async def test_a_new_viewer_is_told_the_history_and_then_how_it_is(
     client: httpx.AsyncClient,
 ) -> None:
-    stream = events(client)
+    stream = support.events(client, "/events")
     async with asyncio.timeout(PATIENCE):
         first, second = await anext(stream), await anext(stream)
 
