@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feedgen.catalog import Outcome
+from feedgen.items import URGENT
 from feedgen.store.base import DropItems, PutItem
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from feedgen.catalog import Catalog
     from feedgen.items import Item, Record
     from feedgen.store.base import Store
-
-
-_URGENT = 3
 
 
 class Keeper(Protocol):
@@ -112,7 +110,7 @@ class Acceptance:
             return True
         changes = accepted.outcome is not Outcome.UNCHANGED
         # Nothing that waits is about an item that is new, so it may overtake.
-        first = item.priority == _URGENT and accepted.outcome is Outcome.NEW
+        first = item.priority == URGENT and accepted.outcome is Outcome.NEW
         future = self._store.submit((PutItem(record),), first=first)
 
         def durable(future: asyncio.Future[None]) -> None:

@@ -39,7 +39,7 @@ from devices.frames import Profile as ProfileMessage
 from devices.ledger import Ledger
 from feedgen.catalog import Catalog
 from feedgen.engine import SHELVES
-from feedgen.items import InvalidItem, Record, decode_item
+from feedgen.items import URGENT, InvalidItem, Record, decode_item
 from feedgen.store.base import Dismiss
 
 if TYPE_CHECKING:
@@ -79,8 +79,6 @@ _AT_ONCE = 100
 
 _FEW, _MANY = 64, 2_048
 """Rows that are always sent at once, and the most that are before the clock is looked at."""
-
-_URGENT = 3
 
 _COUNTED = {Kind.SHOWN: "shown", Kind.OPENED: "opened", Kind.DISMISSED: "dismissed"}
 """What popularity is made of."""
@@ -331,7 +329,7 @@ class Service:
             self._count_source(source, size, urgent=False)
             done()
             return True
-        self._count_source(source, size, urgent=item.priority == _URGENT)
+        self._count_source(source, size, urgent=item.priority == URGENT)
         if qos:
             done = self._timed(done)
         return self.items.accept(item, dup=dup, publisher=publisher, qos=qos, done=done)
@@ -461,7 +459,7 @@ class Service:
             records = admission.take(most, now, spare=not jobs)
             if not records:
                 return
-            self._urgent |= any(record.item.priority == _URGENT for record in records)
+            self._urgent |= any(record.item.priority == URGENT for record in records)
             self._publish_records(records)
             if any(record.expires <= now for record in records):
                 self._expire()  # before anybody is shown what has waited for too long

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedgen.items import URGENT
 from feedgen.ranking.scoring import GROUPS
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 LOWEST = -(1 << 31) + 1
 HIGHEST = (1 << 31) - 1
 """Bounds of keys; one below `LOWEST` is `windows.EMPTY`."""
-
-_URGENT = 3
-"""The highest priority of an item."""
 
 
 class ItemColumns:
@@ -125,7 +123,7 @@ class ItemColumns:
         self.smallest[index] = smallest_bytes(item)
         self.contest[index] = contest
         self.special[index] = bool(item.where) or contest > 0
-        self.urgent[index] = item.priority == _URGENT
+        self.urgent[index] = item.priority == URGENT
         if groups:
             self.groups[index] = groups
         self.alive[index] = True

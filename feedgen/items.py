@@ -38,6 +38,8 @@ JSON depends on how deep the caller's stack is.
 MAX_TTL = 30 * 86_400
 DEFAULT_TTL = 86_400
 DEFAULT_PRIORITY = 1
+URGENT = 3
+"""The highest priority: what nothing holds back."""
 
 _INT64 = 1 << 63
 
@@ -427,7 +429,7 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "id": _key,
     "payload": _content,
     "brief": _short_content,
-    "priority": _within(0, 3),
+    "priority": _within(0, URGENT),
     "ttl": _within(1, MAX_TTL),
     "rev": _int64,
     "tags": _tags,

@@ -13,12 +13,13 @@ from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
+from feedgen.items import URGENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from feedgen.items import Record
 
-_URGENT = 3
 _SPARE = 50
 """Held items that go on at a time: some milliseconds of work, so that they make nothing else late."""
 
@@ -113,7 +114,7 @@ class Admission:
         self._overtake(record.n)
         new = new and record.n not in self._urgent_numbers
         priority = record.item.priority
-        if priority >= _URGENT and not record.retracted:
+        if priority >= URGENT and not record.retracted:
             self._urgent.append(_Waiting(record, now))
             self._urgent_numbers.add(record.n)
             self._urgent_bytes += size_of(record)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from devices import slots
+from feedgen.items import URGENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Windows = NDArray[np.int64]
-
-_URGENT = 3
 
 
 def first_difference(tip: Windows, target: Windows) -> NDArray[np.intp]:
@@ -28,7 +27,7 @@ def first_difference(tip: Windows, target: Windows) -> NDArray[np.intp]:
 
 def urgent_changes(tip: Windows, target: Windows) -> NDArray[np.bool_]:
     """Which windows show an urgent item that the device does not hold, or not at its rank: bool [n]."""
-    new = (tip != target) & (target != slots.EMPTY) & (slots.priority(target) == _URGENT)
+    new = (tip != target) & (target != slots.EMPTY) & (slots.priority(target) == URGENT)
     found: NDArray[np.bool_] = new.any(axis=1)
     return found
 
@@ -52,7 +51,7 @@ def with_urgent(
     urgent = {
         slots.number(slot): (rank, slot)
         for rank, slot in enumerate(target)
-        if slots.priority(slot) == _URGENT
+        if slots.priority(slot) == URGENT
     }
     kept = [slot if known(slot) else present.get(slots.number(slot), slots.EMPTY) for slot in tip]
     window = [slot for slot in kept if slot and slots.number(slot) not in urgent]

@@ -12,7 +12,7 @@ from feedgen.attributes import Attributes, Vocabulary
 from feedgen.catalog import Outcome
 from feedgen.channels import matches
 from feedgen.item_columns import smallest_bytes
-from feedgen.items import Record, digest
+from feedgen.items import URGENT, Record, digest
 from feedgen.standing import Absent
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from feedgen.items import Item
     from feedgen.standing import Part
 
-_URGENT = 3
-"""The priority that no budget holds back."""
 _AT_ONCE = 500
 """Devices without a row that are looked at before the loop has its turn."""
 
@@ -134,7 +132,7 @@ def _count(audience: _Audience, service: Service, part: Part, item: Item) -> Non
         full = len(payload.encode() if isinstance(payload, str) else payload)
         audience.brief += int((ledger.payload_max[rows] < full).sum())
     allowances = service.roster.shelves[part.shelf].allowances
-    if allowances is not None and allowances.active and item.priority < _URGENT:
+    if allowances is not None and allowances.active and item.priority < URGENT:
         share = allowances.share(rows[part.places[eligible] >= 0], service.now())
         audience.held_back += int((share <= 0).sum())
     shelves = np.full(len(rows), part.shelf, np.int32)
