@@ -36,12 +36,14 @@ class Attempt:
         assigned: Whether the client id was made up: it is nobody's device then.
         address: Where it comes from, without port.
         certificate: The name in its verified certificate, None without one.
+        came: When CONNECT was read, monotonic seconds.
     """
 
     connect: Connect
     assigned: bool
     address: str
     certificate: str | None
+    came: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from broker.access.credentials import UNAVAILABLE, Refused
+from broker.cluster.entries import Elsewhere
 from devices.profile import valid_device_id
 from feedgen.store.base import StoreError
 
@@ -36,6 +37,7 @@ by the device's own last connection, which is let go at another node. Who does n
 AWAY = Refused(UNAVAILABLE, "store_away")
 _DRAINING = Refused(UNAVAILABLE, "draining")
 _LATE = Refused(UNAVAILABLE, "after_standstill")
+_ELSEWHERE = Refused(UNAVAILABLE, "connected_elsewhere")
 
 
 class Arrivals:
@@ -94,6 +96,9 @@ class Arrivals:
         verdict: Callable[[], Verdict] = partial(_is, AWAY)
         try:
             verdict = await self._decided(attempt, names)
+        except Elsewhere:
+            # What it has sent behind its CONNECT may contradict what it has said since where it is now.
+            verdict = partial(_is, _ELSEWHERE)
         except (StoreError, TimeoutError):
             pass  # away
         finally:
@@ -110,6 +115,7 @@ class Arrivals:
         """The verdict, with the device held if there is one.
 
         Raises:
+            Elsewhere: The client was let in at another node after it had come here.
             StoreError: The store has closed.
             TimeoutError: It does not answer.
         """
@@ -123,7 +129,7 @@ class Arrivals:
                 return partial(_is, verdict)
             if verdict.device is not None:
                 async with asyncio.timeout(self._patience):
-                    await self._directory.claim(verdict.device)
+                    await self._directory.claim(verdict.device, attempt.came)
             if self._versions(names) == seen:
                 return partial(self._still, attempt, verdict, names, seen)
         return partial(_is, _CHANGING)

@@ -15,17 +15,20 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from broker.cluster.entries import Entry, tell, unpacked
+from broker.cluster.entries import Elsewhere, Entry, tell, unpacked
 from broker.cluster.writing import Writing
 from feedgen.store.base import StoreError
+from feedgen.store.shared import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devices.registry import Registry
-    from feedgen.store.shared import Claim, Found, SharedStore
+    from feedgen.store.shared import Found, Late, SharedStore
 
 logger = logging.getLogger(__name__)
 
@@ -147,27 +150,34 @@ class Directory(Writing):
 
     # ---- Claims
 
-    async def claim(self, device: str) -> None:
+    async def claim(self, device: str, came: float = inf) -> None:
         """Holds a device that is used and looked up.
 
         If the one before did not let go of it, its position does not hold: it has none.
 
+        Args:
+            device: Which.
+            came: When its client came, monotonic seconds; a client may have given up since, and gone to another
+                node. Not given where nobody has waited.
+
         Raises:
+            Elsewhere: It is held by the node that its client went to after it had come here.
             StoreError: The store has closed, or another node has taken it meanwhile.
         """
         entry = self._entries[device]
-        if entry.token is not None and await self._is_still_held(entry):
-            return
-        entry = self._entries[device]
-        if entry.claiming is None:
-            entry.claiming = self._loop.create_future()
-            future = self._store.claim(device, self._wait)
-            future.add_done_callback(partial(self._claimed, entry))
-        await asyncio.shield(entry.claiming)
+        if entry.token is None or not await self._is_still_held(entry, entry.token):
+            entry = self._entries[device]
+            if entry.claiming is None:
+                entry.claiming = self._loop.create_future()
+                future = self._store.claim(device, self._wait, max(0.0, monotonic() - came))
+                future.add_done_callback(partial(self._claimed, entry))
+            await asyncio.shield(entry.claiming)
+        if came < entry.elsewhere:
+            raise Elsewhere(f"{device} has gone to another node meanwhile")
         if not (self.holds(device) and entry.is_known):
             raise StoreError(f"the store was closed, or another node was quicker to claim {device}")
 
-    async def _is_still_held(self, entry: Entry) -> bool:
+    async def _is_still_held(self, entry: Entry, token: int) -> bool:
         """Whether the store agrees that this node holds a device.
 
         Its client is here anew, perhaps after it was at another node of which nothing was heard: word of it may
@@ -176,20 +186,22 @@ class Directory(Writing):
         Raises:
             StoreError: The store has closed, or what is being written here will be refused.
         """
-        found = (await self._store.fetch((entry.device,)))[entry.device]
+        held = await self._store.still_held(entry.device, token)
         if self._entries.get(entry.device) is not entry or entry.token is None:
             return False
-        if found.holder == self._node:
+        if held or entry.token != token:
             return True
         if entry.is_writing:
             raise StoreError(f"another node has just taken over {entry.device}: try again")
         self.lose(entry.device)
         return False
 
-    def _claimed(self, entry: Entry, future: asyncio.Future[Claim]) -> None:
+    def _claimed(self, entry: Entry, future: asyncio.Future[Claim | Late]) -> None:
         claiming, entry.claiming = entry.claiming, None
-        if not future.cancelled() and future.exception() is None:
-            claim = future.result()
+        claim = None if future.cancelled() or future.exception() else future.result()
+        if claim is not None:
+            entry.elsewhere = max(entry.elsewhere, monotonic() - claim.ago)
+        if isinstance(claim, Claim):
             entry.token = claim.token
             self.moves["claimed"] += 1
             self.moves["unclean"] += not claim.clean

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devices.profile import BadProfile, Profile
+from feedgen.store.base import StoreError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
-
-    from feedgen.store.base import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,10 @@ class Waiter:
 
     then: Callable[[], None]
     fails: Callable[[StoreError], None] | None = None
+
+
+class Elsewhere(StoreError):  # noqa: N818 - said of a client
+    """Another node has claimed the device after whoever wants it had come here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +55,8 @@ class Entry:
         looking: Resolves when the store has said what there is.
         claiming: Resolves when a claim that is under way was answered.
         ended: Resolves when the device was let go.
+        elsewhere: When another node last claimed the device, as far as this one knows: monotonic seconds of this
+            process, rather too late than too early.
     """
 
     device: str
@@ -71,6 +76,7 @@ class Entry:
     looking: asyncio.Future[None] | None = None
     claiming: asyncio.Future[None] | None = None
     ended: asyncio.Future[None] | None = None
+    elsewhere: float = float("-inf")
 
     @property
     def is_busy(self) -> bool:

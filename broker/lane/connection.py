@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import replace
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from broker.access.door import (
@@ -464,6 +464,7 @@ class Connection(asyncio.Protocol):
             assigned=assigned,
             address=self.peer[0],
             certificate=certificate_name(self._tls) if self._tls is not None else None,
+            came=monotonic(),
         )
         admitted = self.lane.admits(self)
         if admitted:

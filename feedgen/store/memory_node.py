@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedgen.store.base import (
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from feedgen.items import Record
     from feedgen.store.memory_shared import SharedMemory
-    from feedgen.store.shared import Answer, Changes, Claim, Found
+    from feedgen.store.shared import Answer, Changes, Claim, Found, Late
 
     Word = Callable[[Changes], None]
 
@@ -223,11 +224,18 @@ class MemoryNode:
         """See `SharedStore.fetch`."""
         return self._ask(lambda: {device: self._world.find(device) for device in devices})
 
-    def claim(self, device: str, wait: float = 0.0) -> asyncio.Future[Claim]:
+    def claim(
+        self, device: str, wait: float = 0.0, waited: float = 0.0
+    ) -> asyncio.Future[Claim | Late]:
         """See `SharedStore.claim`."""
-        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
-        self._queue(lambda: self._world.claim(self, future, device, wait), future)
+        future: asyncio.Future[Claim | Late] = asyncio.get_running_loop().create_future()
+        since = monotonic() - waited
+        self._queue(lambda: self._world.claim(self, future, device, wait, since), future)
         return future
+
+    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+        """See `SharedStore.still_held`."""
+        return self._ask(lambda: self._world.still_held(device, token))
 
     def put_device(
         self,

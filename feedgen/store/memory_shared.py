@@ -11,10 +11,12 @@ import secrets
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from feedgen.store.memory_node import MemoryNode
-from feedgen.store.shared import Claim, Conflict, Fenced, Found, Written
+from feedgen.store.shared import Claim, Conflict, Fenced, Found, Late, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,8 @@ class _Device:
         holder: the node that has claimed it and not let go, "" for none.
         clean: whether the last holder let go of it.
         dismissed: numbers of items.
+        by: the node that has claimed it last, whether it has let go or not.
+        claimed: when; monotonic seconds.
     """
 
     version: int = 0
@@ -48,6 +52,12 @@ class _Device:
     holder: str = ""
     clean: bool = True
     dismissed: set[int] = field(default_factory=set)
+    by: MemoryNode | None = None
+    claimed: float = 0.0
+
+    def ago(self, node: MemoryNode) -> float:
+        """Seconds since another node claimed it, inf if the last one was this one."""
+        return inf if self.by in {None, node} else monotonic() - self.claimed
 
 
 @dataclass(slots=True)
@@ -62,7 +72,7 @@ class _Wish:
     """A claim that waits for another node to let go."""
 
     node: MemoryNode
-    future: asyncio.Future[Claim]
+    future: asyncio.Future[Claim | Late]
 
 
 class SharedMemory:
@@ -149,11 +159,21 @@ class SharedMemory:
         return sorted(device for device, kept in self.devices.items() if kept.holder == node)
 
     def claim(
-        self, node: MemoryNode, future: asyncio.Future[Claim], device: str, wait: float
+        self,
+        node: MemoryNode,
+        future: asyncio.Future[Claim | Late],
+        device: str,
+        wait: float,
+        since: float,
     ) -> None:
-        """Grant a claim now, or when the holder let go or `wait` is over."""
+        """Grant a claim now, or when the holder let go or `wait` is over; or not at all, if it comes too late."""
         wish = _Wish(node, future)
-        holder = self.devices[device].holder if device in self.devices else ""
+        kept = self.devices.get(device, _Device())
+        holder, ago = kept.holder, kept.ago(node)
+        if ago < monotonic() - since:
+            if not future.done():
+                future.set_result(Late(ago))
+            return
         held = holder != wish.node.name and holder in self.alive()
         if held:
             self.nodes[holder].hear(lambda changes: changes.taken(device))
@@ -162,6 +182,14 @@ class SharedMemory:
             asyncio.get_running_loop().call_later(wait, self._pass_by, wish, device)
         else:
             self._grant(wish, device)
+
+    def still_held(self, device: str, token: int) -> bool:
+        """See `SharedStore.still_held`."""
+        kept = self.devices.get(device, _Device())
+        if kept.token != token or not kept.holder:
+            return False
+        kept.claimed = monotonic()
+        return True
 
     def put_device(
         self,
@@ -236,7 +264,10 @@ class SharedMemory:
     def _grant(self, wish: _Wish, device: str) -> None:
         kept = self.devices[device]
         clean, kept.clean = kept.clean, False
+        ago = kept.ago(wish.node)
         kept.token, kept.holder = self.serial(), wish.node.name
-        claim = Claim(kept.token, kept.version, kept.blob, clean, tuple(sorted(kept.dismissed)))
+        kept.by, kept.claimed = wish.node, monotonic()
+        never = tuple(sorted(kept.dismissed))
+        claim = Claim(kept.token, kept.version, kept.blob, clean, never, ago)
         if not wish.future.done():
             wish.future.set_result(claim)

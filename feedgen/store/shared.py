@@ -20,7 +20,8 @@ one node changes, the others are told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from feedgen.store.base import Store
@@ -48,6 +49,8 @@ class Claim:
         clean: Whether the holder before let go of it, so that the position in `blob` holds. True also
             for a device that nobody ever held.
         dismissed: Numbers of the items that must never return to it.
+        ago: Seconds, by the store's clock, since another node last claimed it; inf if none did, or if
+            that is not known.
     """
 
     token: int
@@ -55,6 +58,18 @@ class Claim:
     blob: bytes | None
     clean: bool
     dismissed: tuple[int, ...]
+    ago: float = field(default=inf, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Nothing was claimed, as another node has claimed the device since it was wanted here.
+
+    Attributes:
+        ago: Seconds since then, by the store's clock.
+    """
+
+    ago: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +185,21 @@ class SharedStore(Store, Protocol):
     def fetch(self, devices: Sequence[str]) -> asyncio.Future[dict[str, Found]]:
         """Reads profiles, without claiming them."""
 
-    def claim(self, device: str, wait: float = 0.0) -> asyncio.Future[Claim]:
+    def claim(
+        self, device: str, wait: float = 0.0, waited: float = 0.0
+    ) -> asyncio.Future[Claim | Late]:
         """Makes this node the holder of a device, known or not.
 
         Where another node that is alive holds it, that one is told (`Changes.taken`), and has `wait`
         seconds to let go before its token is passed by.
+
+        A device is where it last asked to be. What asked here `waited` seconds ago does not take it from
+        a node that has claimed it since. This is looked at when the claim reaches the store; a claim that
+        was held up on its way there may still be granted, and `Claim.ago` tells.
         """
+
+    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+        """Whether a claim of this node still stands; if so it counts as made now."""
 
     def put_device(
         self,

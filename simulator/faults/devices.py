@@ -28,6 +28,7 @@ from devices.replica import Received
 from simulator.checker import items_of
 from simulator.facts import Finding
 from simulator.faults.firmware import DEFAULT_BUDGET, Flash, Habits
+from simulator.faults.journal import Journal
 from simulator.faults.link import Link
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ _HELLO_PAUSE = (0.5, 4.0)
 _SECOND_THOUGHT = 0.05
 _FURTHER_ON = 1_000
 """Epochs: more than a server here ever gets through by itself, so that the position is surely none of its own."""
-_LOG_LINES = 40
 _ZOMBIES = 8
 
 
@@ -95,7 +95,7 @@ class FaultyDevice:
         self.habits = Habits()
         self.withheld = False
         self.on_item: Callable[[FeedItem], None] | None = None
-        self.log: deque[str] = deque(maxlen=_LOG_LINES)
+        self.log = Journal()
         self._rng = rng
         self._checker = checker
         checker.watch(name, self.log)
@@ -166,9 +166,10 @@ class FaultyDevice:
         self._connecting = True
         try:
             link = self._link = Link(self)
-            self._note("connects", self.firmware)
+            address = self._route()
+            self._note("connects to {}:{}".format(*address), self.firmware)
             connect = Connect(self.name, not self.firmware.persistent, keep_alive=60)
-            return await link.open(self._route(), connect)
+            return await link.open(address, connect)
         finally:
             self._connecting = False
 
@@ -317,8 +318,14 @@ class FaultyDevice:
         others = tuple(name for name in _EVERY_FILTER if name not in follow)
         message = self._said["profile"] = encode_up(Profile(follow, others, attributes))
         packet_id = self._next_packet_id()
-        self._unacknowledged[packet_id] = self._checker.profile(self.name, follow, attributes)
-        self._note("profile", follow, attributes)
+        durable = self._checker.profile(self.name, follow, attributes)
+
+        def acknowledged() -> None:
+            self._note("has the acknowledgement of profile", packet_id)
+            durable()
+
+        self._unacknowledged[packet_id] = acknowledged
+        self._note("profile", packet_id, follow, attributes)
         self._link.send(Publish(f"u/{self.name}", message, 1, packet_id))
 
     def say_feedback(self, *events: Event) -> None:
@@ -418,10 +425,11 @@ class FaultyDevice:
         base = f" from {frame.start}" if isinstance(frame, Delta) else ""
         dup = " dup" if packet.dup else ""
         word = received or "not applied"
-        self._note(f"{place}{base} qos {packet.qos} id {packet.packet_id}{dup}: {word}")
+        line = f"{place}{base} qos {packet.qos} id {packet.packet_id}{dup}: {word}"
+        self.log.frame(time.time(), line)
 
     def _note(self, *words: object) -> None:
-        self.log.append(f"{time.time() % 1000:7.3f} {' '.join(map(str, words))}")
+        self.log.deed(time.time(), " ".join(map(str, words)))
 
 
 def _nothing() -> None:

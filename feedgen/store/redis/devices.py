@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from heapq import merge
 from itertools import islice
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from feedgen.items import MAX_TTL
 from feedgen.store.base import StoreError
 from feedgen.store.redis import scripts
 from feedgen.store.redis.session import answer, nothing
-from feedgen.store.shared import Claim, Conflict, Fenced, Found, Written
+from feedgen.store.shared import Claim, Conflict, Fenced, Found, Late, Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from feedgen.store.redis.link import Command
     from feedgen.store.redis.session import Session
     from feedgen.store.redis.words import Words
     from feedgen.store.shared import Answer
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 FIRST_LOOK = 0.005
 """Seconds until a claim looks for the first time whether the holder has let go; then twice as long."""
 LAST_LOOK = 0.1
+
+_LATE = 2
+"""How `claim.lua` begins where another run has claimed the device since."""
 
 
 class Devices:
@@ -39,11 +45,12 @@ class Devices:
         asked = [self._fetch_one(device) for device in unique]
         return _all(asked, lambda found: dict(zip(unique, found, strict=True)))
 
-    def claim(self, device: str, wait: float) -> asyncio.Future[Claim]:
+    def claim(self, device: str, wait: float, waited: float) -> asyncio.Future[Claim | Late]:
         """See `SharedStore.claim`."""
-        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
-        name = self._session.name()
-        asked = self._ask_claim(device, name, passing_by=wait <= 0)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Claim | Late] = loop.create_future()
+        name, since = self._session.name(), monotonic() - waited
+        asked = self._ask_claim(device, name, since, passing_by=wait <= 0)
 
         def answered(asked: asyncio.Future[Any]) -> None:
             if (error := asked.exception()) is not None:
@@ -52,7 +59,8 @@ class Devices:
             elif asked.result()[0]:
                 answer(future, asked.result(), self._claimed(device))
             else:
-                self._start(self._wait(device, name, wait, _text(asked.result()[1]), future))
+                holder = _text(asked.result()[1])
+                self._start(self._wait(device, name, since, wait, holder, future))
 
         asked.add_done_callback(answered)
         return future
@@ -101,6 +109,12 @@ class Devices:
         keys = self._session.keys.device(device)
         return self._session.ask(keys.slot, ("ZREM", keys.dismissed(device), n), nothing)
 
+    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+        """See `SharedStore.still_held`."""
+        keys = self._session.keys.device(device)
+        command = scripts.STILL_HELD.call([keys.device(device)], token)
+        return self._session.ask(keys.slot, command, bool)
+
     def all(self, after: str, limit: int) -> asyncio.Future[list[str]]:
         """See `SharedStore.devices`."""
         low = f"({after}" if after else "-"
@@ -130,33 +144,48 @@ class Devices:
 
     # ---- Claims
 
-    def _ask_claim(self, device: str, name: str, *, passing_by: bool) -> asyncio.Future[list[Any]]:
+    def _ask_claim(
+        self, device: str, name: str, since: float, *, passing_by: bool
+    ) -> asyncio.Future[list[Any]]:
         keys, node = self._session.keys.device(device), self._session.node
-        command = scripts.CLAIM.call(
-            [keys.device(device), keys.dismissed(device), keys.held_by(node), keys.count],
-            node,
-            device,
-            name,
-            f",{','.join(self._session.alive)},",
-            int(passing_by),
-            round(self._session.clock()),
-            len(keys.held),
-        )
+
+        def command() -> Command:
+            return scripts.CLAIM.call(
+                [keys.device(device), keys.dismissed(device), keys.held_by(node), keys.count],
+                node,
+                device,
+                name,
+                f",{','.join(self._session.alive)},",
+                int(passing_by),
+                round(self._session.clock()),
+                len(keys.held),
+                round((monotonic() - since) * 1e6),
+            )
+
         return self._session.ask(keys.slot, command, list)
 
     def _claimed(self, device: str) -> Any:
-        def parse(reply: list[Any]) -> Claim:
-            _, token, version, blob, clean, before, dismissed = reply
+        def parse(reply: list[Any]) -> Claim | Late:
+            if reply[0] == _LATE:
+                return Late(_seconds(reply[1]))
+            _, token, version, blob, clean, before, dismissed, ago = reply
             holder = _text(before)
             if holder and holder != self._session.node:
                 # Also who counts as dead: it may have come back, or just come.
                 self._words.taken(device, holder)
-            return Claim(token, version, blob, bool(clean), tuple(sorted(map(int, dismissed))))
+            never = tuple(sorted(map(int, dismissed)))
+            return Claim(token, version, blob, bool(clean), never, _seconds(ago))
 
         return parse
 
     async def _wait(
-        self, device: str, name: str, wait: float, holder: str, future: asyncio.Future[Claim]
+        self,
+        device: str,
+        name: str,
+        since: float,
+        wait: float,
+        holder: str,
+        future: asyncio.Future[Claim | Late],
     ) -> None:
         """Ask the holder to let go, look whether it has, and pass it by when the time is over."""
         loop = asyncio.get_running_loop()
@@ -169,7 +198,7 @@ class Devices:
                 await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
                 pause = min(2 * pause, LAST_LOOK)
                 is_over = loop.time() >= deadline
-                reply = await self._ask_claim(device, name, passing_by=is_over)
+                reply = await self._ask_claim(device, name, since, passing_by=is_over)
                 if reply[0]:
                     answer(future, reply, self._claimed(device))
                 else:
@@ -226,6 +255,11 @@ def _answer(reply: list[Any]) -> Answer:
         case b"conflict":
             return Conflict(reply[1], reply[2])
     return Fenced()
+
+
+def _seconds(ago: int) -> float:
+    """Microseconds of the store; -1 where it has nothing to tell."""
+    return inf if ago < 0 else ago / 1e6
 
 
 def _text(value: bytes | None) -> str:

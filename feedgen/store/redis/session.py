@@ -76,13 +76,15 @@ class Session:
     def ask(
         self,
         slot: int,
-        command: Command,
+        command: Command | Callable[[], Command],
         parse: Callable[[Any], _T],
         *,
         writes: bool = True,
         size: int = 200,
     ) -> asyncio.Future[_T]:
         """Have a command succeed; the future is given what `parse` makes of the answer.
+
+        A command that depends on when it is sent is made then, and anew if it is sent again.
 
         Raises:
             StoreError: The store is not open.
@@ -94,7 +96,8 @@ class Session:
         def settle(reply: Any) -> None:
             answer(future, reply, parse)
 
-        self.pipelines.add(Call(slot, lambda: command, settle, writes, size))
+        made = command if callable(command) else lambda: command
+        self.pipelines.add(Call(slot, made, settle, writes, size))
         return future
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from feedgen.items import Record
-    from feedgen.store.shared import Answer, Changes, Claim, Found
+    from feedgen.store.shared import Answer, Changes, Claim, Found, Late
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -223,10 +223,17 @@ class RedisStore:
         self._check_open()
         return self._devices.fetch(devices)
 
-    def claim(self, device: str, wait: float = 0.0) -> asyncio.Future[Claim]:
+    def claim(
+        self, device: str, wait: float = 0.0, waited: float = 0.0
+    ) -> asyncio.Future[Claim | Late]:
         """See `SharedStore.claim`."""
         self._check_open()
-        return self._devices.claim(device, wait)
+        return self._devices.claim(device, wait, waited)
+
+    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+        """See `SharedStore.still_held`."""
+        self._check_open()
+        return self._devices.still_held(device, token)
 
     def put_device(
         self,

@@ -102,7 +102,7 @@ def attempt(
 ) -> Attempt:
     secret = password.encode() if isinstance(password, str) else password
     connect = Connect(client_id, username=name, password=secret)
-    return Attempt(connect, assigned, address, certificate)
+    return Attempt(connect, assigned, address, certificate, came=0.0)
 
 
 def token(name: str, **claims: Any) -> bytes:

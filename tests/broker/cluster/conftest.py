@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -23,7 +23,7 @@ from tests.broker.support import Served, eventually
 from tests.redis_servers import redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
     from typing import Self
 
@@ -84,6 +84,21 @@ class NodeServed(Served):
     def cut_off(self) -> None:
         """The store is out of reach for this node."""
         self.store.away = True
+
+    def cut_off_when(self, step: Literal["look_up", "claim"]) -> Callable[[], bool]:
+        """The store gets out of reach just before it is asked for this; whether it was asked."""
+        directory, asked = self.node.directory, False
+        taken = getattr(directory, step)
+
+        async def then_away(*args: Any) -> None:
+            nonlocal asked
+            asked = True
+            setattr(directory, step, taken)
+            self.cut_off()
+            await taken(*args)
+
+        setattr(directory, step, then_away)
+        return lambda: asked
 
     def reconnect(self) -> None:
         self.store.away = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.cluster.directory import Directory
-from broker.cluster.entries import why_to_end
+from broker.cluster.entries import Elsewhere, why_to_end
 from devices.profile import Profile, Rights
 from devices.registry import Registry
 from feedgen.store.base import StoreError
@@ -158,6 +159,33 @@ async def test_a_claim_that_comes_after_its_client_has_gone_is_let_go_as_it_was(
     assert world.devices["kitchen"].holder == ""
     assert two.directory.held == 0
     assert two.registry.get("kitchen") is None
+
+
+async def test_a_claim_that_turns_out_late_is_let_go_and_its_client_sent_away() -> None:
+    world, one, two = await houses()
+    came = monotonic()
+    await one.hold("kitchen")
+    # As if what it waited for the store had passed on the way there.
+    claim = two.store.claim
+    two.store.claim = lambda device, wait, _: claim(device, wait)  # type: ignore[method-assign]
+    two.directory.use("kitchen")
+    await two.directory.look_up(("kitchen",))
+    with pytest.raises(Elsewhere):
+        await two.directory.claim("kitchen", came)
+    assert two.directory.holds("kitchen")
+    two.directory.leave("kitchen")
+    await settled()
+    assert world.devices["kitchen"].holder == ""
+
+
+async def test_a_claim_serves_those_who_came_in_time_and_not_those_who_came_before() -> None:
+    _, one, two = await houses()
+    early = monotonic()
+    await one.hold("kitchen")
+    await two.hold("kitchen")
+    with pytest.raises(Elsewhere):
+        await two.directory.claim("kitchen", early)
+    await two.directory.claim("kitchen", monotonic())
 
 
 async def test_a_change_from_elsewhere_while_a_write_is_under_way_is_not_lost() -> None:

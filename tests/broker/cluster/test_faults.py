@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from broker.access.credentials import UNAVAILABLE
 from broker.cluster.pulse import STANDSTILL, WARY, Pulse
-from devices.packets import Connect
+from devices.frames import encode_up
+from devices.packets import Connack, Connect, Publish
 from tests.broker.cluster.test_items import Clock, agree, news, settled, shops
 from tests.broker.support import eventually, follow, item
 
@@ -117,6 +120,50 @@ async def test_a_device_that_returns_to_a_node_that_heard_of_nothing_starts_no_o
     again = await here.subscribed("kitchen")
     assert again.replica.epoch >= elsewhere.replica.epoch
     assert again.replica.position > elsewhere.replica.position
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["who_is_it", "whose_is_it"])
+async def test_who_waited_for_the_store_does_not_undo_what_it_said_elsewhere_since(
+    faulty: FaultyFleet, claims: bool
+) -> None:
+    here, there = await faulty.pair(cluster__handover_wait=0.05)
+    asked = here.cut_off_when("claim" if claims else "look_up")
+    stale = await here.peer()
+    stale.send(
+        Connect("kitchen"), Publish("u/kitchen", encode_up(follow("old", unfollow=("#",))), 1, 7)
+    )
+    await eventually(asked)
+    device = await there.subscribed("kitchen", clean=True)
+    await device.tell(follow("new", unfollow=("#",)))
+    here.reconnect()
+    assert (await stale.expect(Connack)).code == UNAVAILABLE
+    await stale.expect_end()
+    assert here.count("dropped", "connect_refused_connected_elsewhere") == 1
+    assert here.count("dropped", "connect_refused_store_away") == 0
+    await device.peer.ping()  # and it was not disturbed
+    assert await faulty.holder("kitchen") == there.node.name
+    shown = await there.command("device.show", device="kitchen")
+    assert shown["follow"] == ["new"]
+
+
+async def test_who_waited_does_not_undo_what_it_said_since_at_the_node_that_it_never_left(
+    faulty: FaultyFleet,
+) -> None:
+    here, there = await faulty.pair(cluster__handover_wait=0.05)
+    await there.subscribed("kitchen", clean=True)
+    asked = here.cut_off_when("look_up")
+    stale = await here.peer()
+    stale.send(
+        Connect("kitchen"), Publish("u/kitchen", encode_up(follow("old", unfollow=("#",))), 1, 7)
+    )
+    await eventually(asked)
+    again = await there.subscribed("kitchen", clean=True)  # the connection before is still open
+    await again.tell(follow("new", unfollow=("#",)))
+    here.reconnect()
+    assert (await stale.expect(Connack)).code == UNAVAILABLE
+    await again.peer.ping()
+    shown = await there.command("device.show", device="kitchen")
+    assert shown["follow"] == ["new"]
 
 
 async def test_a_node_that_lost_a_device_does_not_write_what_it_knew_of_it(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import hiredis
@@ -15,7 +17,7 @@ import uvloop
 from feedgen.store import Dismiss, StoreError
 from feedgen.store.redis import RedisSettings, RedisStore, scripts
 from feedgen.store.redis.keys import slot_of
-from feedgen.store.shared import Fenced, OutOfNumbers, Written
+from feedgen.store.shared import Claim, Fenced, OutOfNumbers, Written
 from tests.broker.support import eventually
 from tests.feedgen.store.redis_proxy import RedisProxy
 from tests.feedgen.store.shared_worlds import Heard, World, record
@@ -187,6 +189,45 @@ async def test_a_claim_whose_answer_was_lost_is_not_made_twice(world: World, pro
     assert proxy.lost == 2
     assert isinstance(written, Written)
     assert (await a.store.fetch(["kitchen"]))["kitchen"].version == written.version
+
+
+async def test_a_claim_that_is_asked_again_tells_when_another_node_had_it_as_the_first_time(
+    world: World, proxy: RedisProxy
+):
+    a, b = await world.join("a", proxy.url), await world.join("b")
+    await b.store.claim("kitchen")
+    before = monotonic()
+    proxy.lose_answer_to(scripts.CLAIM.sha)
+    claim = await a.store.claim("kitchen")
+    assert proxy.lost == 1
+    assert isinstance(claim, Claim)
+    assert 0 <= claim.ago <= monotonic() - before
+
+
+async def test_a_claim_that_was_held_up_on_its_way_is_late_for_what_happened_meanwhile(
+    world: World, proxy: RedisProxy
+):
+    a, b = await world.join("a", proxy.url), await world.join("b")
+    asked = monotonic()
+    proxy.hold()
+    held_up = a.store.claim("kitchen")
+    assert isinstance(await b.store.claim("kitchen"), Claim)
+    proxy.let_go()
+    # Granted if it was on its way, refused if it was sent again: both tell.
+    assert (await asyncio.wait_for(held_up, PATIENCE)).ago < monotonic() - asked
+
+
+async def test_a_claim_of_a_time_that_has_not_come_yet_makes_nobody_late(
+    world: World, redis: RedisServer
+):
+    """The clock of a server that took over may be behind that of the one before."""
+    a, b = await world.join("a"), await world.join("b")
+    await a.store.claim("kitchen")
+    (key,) = redis.ask("KEYS", f"{world.settings.prefix}*:d:kitchen")
+    redis.ask("HSET", key, "token", (1 << 53) - 1)
+    claim = await b.store.claim("kitchen", 0.0, 3600.0)
+    assert isinstance(claim, Claim)
+    assert claim.ago == inf
 
 
 async def test_words_whose_answer_was_lost_are_said_once(world: World, proxy: RedisProxy):

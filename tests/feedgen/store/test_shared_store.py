@@ -6,6 +6,8 @@ import asyncio
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,7 @@ from feedgen.catalog import Catalog
 from feedgen.items import Item, decode_item
 from feedgen.store import Dismiss, PutDevice, StoreError
 from feedgen.store.memory_node import MemoryNode
-from feedgen.store.shared import Claim, Conflict, Fenced, Found, OutOfNumbers, Written
+from feedgen.store.shared import Claim, Conflict, Fenced, Found, Late, OutOfNumbers, Written
 from tests.broker.support import eventually
 from tests.feedgen.store.shared_worlds import START, Node, World, record
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from feedgen.items import Record
     from feedgen.store.shared import SharedStore
     from tests.redis_servers import RedisServer
+
+
+LONG = 3600.0
+"""Seconds before any of this."""
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -391,16 +397,63 @@ async def test_a_holder_that_is_dead_is_not_waited_for(world: World):
 
 async def test_only_one_of_many_that_claim_at_once_is_left_holding(world: World):
     nodes = [await world.join(name) for name in "abc"]
-    claims = await asyncio.gather(*(node.store.claim("kitchen") for node in nodes * 5))
-    tokens = [claim.token for claim in claims]
-    assert len(set(tokens)) == 15
+    asked = await asyncio.gather(*(node.store.claim("kitchen") for node in nodes * 5))
+    claims = [(n, each) for n, each in zip(nodes * 5, asked, strict=True) if each != Late(each.ago)]
+    tokens = [claim.token for _, claim in claims]
+    assert len(set(tokens)) == len(tokens) >= 1
     answers = [
-        await node.store.put_device("kitchen", b"%d" % token, version=0, token=token)
-        for node, token in zip(nodes * 5, tokens, strict=True)
-        if token != max(tokens)
+        await node.store.put_device("kitchen", b"kept", version=0, token=claim.token)
+        for node, claim in claims
+        if claim.token != max(tokens)
     ]
-    assert answers == [Fenced()] * 14
-    assert sum(claim.clean for claim in claims) == 1
+    assert answers == [Fenced()] * (len(tokens) - 1)
+    assert sum(claim.clean for _, claim in claims) == 1
+
+
+async def test_what_waited_does_not_take_a_device_from_a_node_that_has_claimed_it_since(
+    world: World,
+):
+    a, b, c = await world.join("a"), await world.join("b"), await world.join("c")
+    asked = monotonic()
+    held = await a.store.claim("kitchen")
+    late = await b.store.claim("kitchen", 0.0, LONG)
+    assert isinstance(late, Late)
+    assert 0 <= late.ago < monotonic() - asked
+    assert a.heard.taken_from == []
+    # Also where it has let go since.
+    await a.store.put_device("kitchen", b"1", version=0, token=held.token, release=True)
+    assert isinstance(await c.store.claim("kitchen", 0.0, LONG), Late)
+    assert (await b.store.fetch(["kitchen"]))["kitchen"].holder == ""
+    # What asks now is not late.
+    claim = await b.store.claim("kitchen")
+    assert isinstance(claim, Claim)
+    assert 0 <= claim.ago < monotonic() - asked
+
+
+async def test_no_claim_of_its_own_makes_a_node_late(world: World):
+    a, b = await world.join("a"), await world.join("b")
+    assert (await a.store.claim("kitchen")).ago == inf
+    again = await a.store.claim("kitchen", 0.0, LONG)
+    assert isinstance(again, Claim)
+    assert again.ago == inf
+    assert isinstance(await b.store.claim("kitchen"), Claim)
+
+
+async def test_a_claim_that_is_confirmed_counts_as_made_then(world: World):
+    a, b = await world.join("a"), await world.join("b")
+    held = await a.store.claim("kitchen")
+    for _ in range(20):  # time passes
+        await a.store.fetch(["kitchen"])
+    confirmed = monotonic()
+    assert await a.store.still_held("kitchen", held.token)
+    claim = await b.store.claim("kitchen")
+    assert isinstance(claim, Claim)
+    assert 0 <= claim.ago < monotonic() - confirmed
+    assert not await a.store.still_held("kitchen", held.token)
+    assert await b.store.still_held("kitchen", claim.token)
+    await b.store.put_device("kitchen", b"1", version=0, token=claim.token, release=True)
+    assert not await b.store.still_held("kitchen", claim.token)
+    assert not await b.store.still_held("attic", 1)
 
 
 async def test_what_a_device_dismissed_is_known_to_the_next_holder(world: World):
