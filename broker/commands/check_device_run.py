@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from broker.commands import shell
+from broker.commands.ending import end_at
 from broker.commands.shell import Code, Failure
 from simulator.device_check import report as reports
 from simulator.device_check import view
@@ -92,10 +93,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 async def _checked(wanted: Wanted, console: Console) -> Report:
-    task = asyncio.current_task()
-    assert task is not None
     # Without this SIGTERM would end us before the clients that we started.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_at(signal.SIGTERM)
     async with contextlib.AsyncExitStack() as stack:
         if wanted.command is None:
             benches = [await stack.enter_async_context(_attended(wanted, console))]

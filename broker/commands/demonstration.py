@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import uvloop
 from rich.console import Console
 
+from broker.commands.ending import end_at
 from broker.commands.shell import Failure
 from broker.control import SOCKET_NAME, ControlClient, ControlError
 from broker.web.opening import missing
@@ -59,10 +60,8 @@ def run(*, seconds: float, devices: int, seed: int, as_json: bool) -> int:
 
 
 async def _demo(*, seconds: float, devices: int, seed: int, as_json: bool) -> int:
-    task = asyncio.current_task()
-    assert task is not None
     # Without this SIGTERM would end us before the server that we started.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_at(signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="fleetfeed-demo-") as directory:
         control = ControlClient(Path(directory) / SOCKET_NAME)
 

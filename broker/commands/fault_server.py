@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from rich.console import Console
 
+from broker.commands.ending import end_at
 from broker.commands.fault_process import ServerProcess, stored_bars
 from broker.commands.shell import Failure
 from feedgen.store.sqlite_file import FILE
@@ -88,10 +89,8 @@ def run_here(suite: Callable[[Path], Suite], *, as_json: bool) -> int:
 
 
 async def _until_sigterm(suite: Suite, as_json: bool) -> int:
-    task = asyncio.current_task()
-    assert task is not None
     # Without this SIGTERM would end us before the servers that we started.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    end_at(signal.SIGTERM)
     return await run_suite(
         suite, json_output=as_json, console=Console(stderr=as_json, highlight=False)
     )
