@@ -181,12 +181,31 @@ class Presence:
         if not valid_device_id(device):
             return None
         link = RemoteConnection(device, c)
+        if hello is None and self._never_greeted(device):
+            return self._aside(link)
         live = self._join(link)
         if live is not None and hello is None:
             # Asleep until now, or of before a restart: where it is, it said in its last ack.
             said = (message.epoch, message.seq) if isinstance(message, Ack) else None
             self._answer(live, said)
         return link if live is not None else None
+
+    def _never_greeted(self, device: str) -> bool:
+        """Whether a device was never sent anything, so that nobody knows what it can take.
+
+        Its first hello may come behind other messages: brokers keep no order between QoS 0 and 1.
+        """
+        profile = self._service.registry.get(device)
+        return profile is None or not profile.epoch
+
+    def _aside(self, link: RemoteConnection) -> RemoteConnection | None:
+        """What is said here is carried out, and nothing is sent; None if the device may not register itself."""
+        link.close("no_hello")
+        live = self._roster.enlist(link)  # type: ignore[arg-type] # all that it needs
+        if live is None:
+            return None
+        self._roster.disconnect(live)
+        return link
 
     # ---- Coming and going
 

@@ -100,14 +100,18 @@ class AtBroker(Target):
         *,
         clean: bool = True,
         options: HelloOptions | None = None,
+        greet: bool = True,
     ) -> OutsideDevice:
-        """A device that has said hello, with its bye as its will."""
+        """A device that has said hello, unless it is not to, with its bye as its will."""
         self._c += 1
         will = Will(f"u/{name}", encode_up(Bye(self._c)), qos=1)
         peer = await self.client(name, clean=clean, will=will)
         connack = Connack(False, 0)
         device = OutsideDevice(peer, name, replica or Replica(), connack, self._c)
-        await device.greet(options)
+        if greet:
+            await device.greet(options)
+        else:
+            await device.subscribe()
         return device
 
     async def publish(self, *items: Mapping[str, Any] | bytes, channel: str = "news") -> None:

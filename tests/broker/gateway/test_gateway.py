@@ -70,6 +70,22 @@ async def test_what_a_device_follows_and_does_reaches_the_feed(
     await device.shows("flood")
 
 
+async def test_a_device_that_has_not_said_what_it_can_take_is_sent_nothing_until_it_does(
+    any_broker: OutsideBroker, beside: Start
+) -> None:
+    gateway = await beside(any_broker)
+    long = "l" * 150  # fits the budget that holds where none was ever said, and not this device's
+    await gateway.publish(item("a", long), item("b", "short"))
+    device = await gateway.arrive("d40", greet=False)
+    await device.tell(follow("news"))
+    await gateway.counted("up", "profile")
+    await eventually(lambda: gateway.window("d40"), lambda shown: shown == ["short", long])
+    assert gateway.gateway.presence.connections == 0
+    await device.say_hello(HelloOptions(budget=128))
+    await device.shows("short")
+    assert gateway.count("frames", "sent") == 1
+
+
 async def test_a_device_that_vanishes_is_away_by_its_will_and_resumes_by_its_hello(
     any_broker: OutsideBroker, beside: Start
 ) -> None:
