@@ -111,17 +111,14 @@ class Acceptance:
         changes = accepted.outcome is not Outcome.UNCHANGED
         # Nothing that waits is about an item that is new, so it may overtake.
         first = item.priority == URGENT and accepted.outcome is Outcome.NEW
-        future = self._store.submit((PutItem(record),), first=first)
 
-        def durable(future: asyncio.Future[None]) -> None:
-            if failed(future):
-                return
+        def durable() -> None:
             if changes:
                 self._keeper.durable(record)
             done()
             self._keeper.relieved()
 
-        future.add_done_callback(durable)
+        self._store.submit((PutItem(record),), first=first, then=durable)
         return True
 
     def drop(self, over: Sequence[Record]) -> None:

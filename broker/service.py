@@ -74,6 +74,9 @@ _ENOUGH = 2_000
 """Jobs of the engine above which only urgent items are added: what waits here is still known by its
 priority, and overtaken by newer contents."""
 
+_HURRY_PAUSE = 0.005
+"""Seconds after an urgent item was brought to its devices at once before the next may be."""
+
 _AT_ONCE = 100
 """Items that are given to the engine before the clock is looked at."""
 
@@ -161,6 +164,7 @@ class Service:
         self._changed = Gathered(len(SHELVES))
         self._push_at = 0.0
         self._urgent = False
+        self._hurry_at = 0.0
         self._later: asyncio.TimerHandle | None = None
         self.commits, self.chunks = Histogram(), Histogram()
         self._scheduled = False
@@ -354,9 +358,14 @@ class Service:
 
     def durable(self, record: Record) -> None:
         """A record holds from now on: it goes to the engine, at once or when its turn comes."""
-        admission = self.overload.admission
-        admission.put(record, time.monotonic(), new=self.engine.item(record.n) is None)
-        self._schedule_within(0.0 if admission.urgent else self.overload.effects.coalesce)
+        admission, now = self.overload.admission, time.monotonic()
+        admission.put(record, now, new=self.engine.item(record.n) is None)
+        if not admission.urgent:
+            self._schedule_within(self.overload.effects.coalesce)
+        elif now < self._hurry_at or self._stopping:
+            self._schedule()
+        else:
+            self._hurry()
 
     def relieved(self) -> None:
         """The store has worked something off: publishers may be read again."""
@@ -383,6 +392,16 @@ class Service:
     def congested(self) -> bool:
         """Whether publishers should be read no further."""
         return self.items_waiting > self.config.limits.max_pending_items or self.items.congested
+
+    def pauses(self, source: Source) -> bool:
+        """Whether a publisher is read no further, as too much is on its way.
+
+        One that sends urgent items alone is, until there is twice too much.
+        """
+        if not self.congested:
+            return False
+        too_much = self.items_waiting > 2 * self.config.limits.max_pending_items
+        return too_much or self.items.congested or not self.overload.senders.urgent_alone(source)
 
     def _publish_records(self, records: Iterable[Record]) -> None:
         records = list(records)
@@ -427,14 +446,10 @@ class Service:
             self.profiles.flush()
         self._admit(until)
         now = self.now()
-        while self.engine.busy and self._loop.time() < until:
-            began, began_here = time.monotonic(), time.thread_time()
-            changes = self.engine.step(now, self._step.rows)
-            self.chunks.add(time.monotonic() - began)
-            self._step.took(time.thread_time() - began_here, more=self.engine.busy)
-            for change in changes:
-                self._push(change.shelf, change.rows, urgent=self._urgent)
-            self._urgent = self._urgent and self.engine.urgent
+        while self.engine.busy:
+            self._step_engine(now)  # once at least, whatever went before
+            if self._loop.time() >= until:
+                break
         self._push_gathered(max(until, self._loop.time() + _SLICE / 2))
         if self.positions.waiting:
             self.positions.settle_all()
@@ -449,6 +464,28 @@ class Service:
         else:
             self.sending.forms.forget_ended()
 
+    def _hurry(self) -> None:
+        """Brings urgent items to their devices in this very step.
+
+        A turn of work would come after everything else that waits for the loop. But it serves many at once, so those
+        that come close behind are left to it.
+        """
+        now = self.now()
+        self._give(self.overload.admission.take(0, now, spare=False), now)
+        self._step_engine(now, urgent=True)
+        self._hurry_at = time.monotonic() + _HURRY_PAUSE
+        self._schedule()
+
+    def _step_engine(self, now: float, *, urgent: bool = False) -> None:
+        """One bounded piece of the engine's work, and what it changed sent on."""
+        began, began_here = time.monotonic(), time.thread_time()
+        changes = self.engine.step(now, self._step.rows, urgent=urgent)
+        self.chunks.add(time.monotonic() - began)
+        self._step.took(time.thread_time() - began_here, more=self.engine.busy and not urgent)
+        for change in changes:
+            self._push(change.shelf, change.rows, urgent=self._urgent)
+        self._urgent = self._urgent and self.engine.urgent
+
     def _admit(self, until: float) -> None:
         """Gives the engine what may go on; if it has enough to do, only urgent items."""
         admission, left = self.overload.admission, self.overload.effects.batch
@@ -459,14 +496,18 @@ class Service:
             records = admission.take(most, now, spare=not jobs)
             if not records:
                 return
-            self._urgent |= any(record.item.priority == URGENT for record in records)
-            self._publish_records(records)
-            if any(record.expires <= now for record in records):
-                self._expire()  # before anybody is shown what has waited for too long
-            self.load.gave((record.n for record in records), time.monotonic())
+            self._give(records, now)
             left -= len(records)
             if left <= 0 or self._loop.time() >= until - _SLICE / 2:
                 return
+
+    def _give(self, records: list[Record], now: float) -> None:
+        """Gives the engine records whose turn has come."""
+        self._urgent |= any(record.item.priority == URGENT for record in records)
+        self._publish_records(records)
+        if any(record.expires <= now for record in records):
+            self._expire()  # before anybody is shown what has waited for too long
+        self.load.gave((record.n for record in records), time.monotonic())
 
     def _push(self, shelf: int, rows: Rows, *, urgent: bool = True) -> None:
         """Sends rows that changed, or lets them wait: for their turn, or for other changes of theirs.

@@ -497,7 +497,7 @@ class Engine:
 
     # Work
 
-    def step(self, now: float, max_rows: int = 16_384) -> list[Change]:
+    def step(self, now: float, max_rows: int = 16_384, *, urgent: bool = False) -> list[Change]:
         """Do a bounded piece of what is to be done.
 
         Urgent items go first, then half of the step is for rows to be built, the rest for the other
@@ -507,6 +507,7 @@ class Engine:
         Args:
             now: Unix seconds.
             max_rows: bound, in candidate rows of the smallest shelf.
+            urgent: do nothing but urgent items.
 
         Returns:
             Rows whose visible window may have changed, since the last step.
@@ -515,6 +516,8 @@ class Engine:
             self._rebase(int(now))
         self._state.now = now
         left = self._work_off(URGENT, max_rows)
+        if urgent:
+            left = 0
         if left > 0:
             half = left - left // 2
             left += self._build(half) - half

@@ -120,9 +120,12 @@ class Feed(Protocol):
     def reads(self, source: Source) -> bool:
         """Whether a publisher should be read on, for all that it has sent."""
 
+    def pauses(self, source: Source) -> bool:
+        """Whether a publisher should be read no further, as too much is on its way."""
+
     @property
     def congested(self) -> bool:
-        """Whether publishers should be read no further."""
+        """Whether publishers that were paused for that have to wait on."""
 
     def barrier(self, done: Callable[[], None]) -> None:
         """Calls `done` when everything taken so far is durable."""
@@ -562,7 +565,7 @@ class Connection(asyncio.Protocol):
                 # Not acknowledged, so the client sends it again after its next CONNECT.
                 self.close("store_away")
                 return
-            if self.lane.feed.congested:
+            if self.lane.feed.pauses(source):
                 self.lane.pause(self)
             if not self.lane.feed.reads(source):
                 self.lane.stop_reading(self, source)

@@ -34,7 +34,7 @@ class Admission:
 
     Args:
         offsets: Seconds by which an item counts as newer, by priority.
-        max_held: Items that may be held; when there are more, the most valuable go on.
+        max_held: Items that may be held; when there are more, the most valuable wait their turn.
 
     Attributes:
         max_held: As above.
@@ -78,8 +78,13 @@ class Admission:
         self._urgent_bytes = 0
 
     def __len__(self) -> int:
-        """Items that wait their turn; not what is held."""
-        return len(self._urgent) + len(self._queued)
+        """Items that wait their turn: all but what is held, as far as it may be."""
+        return len(self._urgent) + len(self._queued) + self.overflow
+
+    @property
+    def overflow(self) -> int:
+        """Items that are held, and too many for that."""
+        return max(len(self._held) - self.max_held, 0)
 
     @property
     def held(self) -> int:
@@ -167,8 +172,8 @@ class Admission:
                 taken.append(record)
         if not taken and spare:
             self._take_held(taken, min(most, _SPARE), now)
-        if len(self._held) > self.max_held:
-            self._take_held(taken, len(self._held) - self.max_held, now)
+        # Not all at once: a commit brings hundreds, and urgent ones would wait for their end.
+        self._take_held(taken, min(self.overflow, most - len(taken)), now)
         return taken
 
     def _take_held(self, taken: list[Record], most: int, now: float) -> None:

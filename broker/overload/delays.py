@@ -19,7 +19,7 @@ class Delays:
             yet. Items that are held on purpose do not count, nor does a store that is away: doing less
             would not bring it back.
         bytes_waiting: Bytes of such items, and of what clients do not read.
-        engine_jobs: Items and other jobs that the engine has not ended.
+        engine_jobs: Items and other jobs that the engine has not ended, and items that are held beyond what may be.
         oldest_stored: The same of those that are stored, or seconds that changes of windows have waited
             for their turn to be sent. It has a limit of its own: one slow commit is no overload, and
             doing less makes it no faster.

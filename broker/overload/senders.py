@@ -29,6 +29,8 @@ _MEMORY = 1.0
 """Seconds over which a rate is taken."""
 _LESS, _MORE = 0.9, 1.03
 """By how much the rate of all together changes from look to look."""
+_HARDLY = 0.5
+"""Items a second that are none: what is left of a single one after a moment."""
 _FIRST = 0.5
 """Share of the present rate that is let through when level 5 begins."""
 _LEAST = 10.0
@@ -118,6 +120,11 @@ class Senders:
         if self.cap is not None and sender.rate_at(now) > self.cap * share:
             return "overload"
         return None
+
+    def urgent_alone(self, source: Source) -> bool:
+        """Whether a publisher that was just heard sends nothing but urgent items, as of late."""
+        sender = self._senders.get(source)
+        return sender is not None and sender.rate < _HARDLY
 
     def reads(self, source: Source) -> bool:
         """Whether a publisher is read."""

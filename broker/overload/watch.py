@@ -128,7 +128,7 @@ class Watch:
             loop_lag=lag,
             oldest_item=max(waited, self._at_store(now)),
             bytes_waiting=admission.bytes_waiting + unread,
-            engine_jobs=self._engine.size.jobs,
+            engine_jobs=self._engine.size.jobs + admission.overflow,
             oldest_stored=waited,
         )
 

@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from feedgen.items import Record
 
 
 class StoreError(Exception):
     """The store cannot do what was asked; the message says whose fault it is and what to do."""
+
+
+def call_if_durable(then: Callable[[], None], future: asyncio.Future[None]) -> None:
+    """As a callback of the future of `Store.submit`: calls `then` if it was not in vain."""
+    if not future.cancelled() and future.exception() is None:
+        then()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,13 @@ class Store(Protocol):
                 a newer version, or on a disk that cannot be written.
         """
 
-    def submit(self, ops: Sequence[Op], *, first: bool = False) -> asyncio.Future[None]:
+    def submit(
+        self,
+        ops: Sequence[Op],
+        *,
+        first: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> asyncio.Future[None]:
         """Queue `ops`, to be applied in order and all or none, and return at once.
 
         The future resolves when they are durable; futures resolve in the order of submission, but
@@ -120,6 +132,10 @@ class Store(Protocol):
         before is durable. What goes first must be of no concern to anything that waits: a new item, say.
         Cancelling the future does not undo the ops. While commits fail it stays open, and it fails with `StoreError` only
         if the store is closed before they succeed, or if these very ops cannot be encoded.
+
+        `then` is called when they are durable, before any callback of the future, and where the store can in
+        the very step in which it knows: a callback takes another turn of the loop, which is long under load.
+        Whoever gives it need not look at the future.
 
         Needs a running event loop, always the same one.
 

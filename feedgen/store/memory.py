@@ -19,7 +19,7 @@ from feedgen.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from feedgen.items import Record
 
@@ -90,6 +90,7 @@ class MemoryStore:
         ops: Sequence[Op],
         *,
         first: bool = False,  # noqa: ARG002 (nothing ever waits here)
+        then: Callable[[], None] | None = None,
     ) -> asyncio.Future[None]:
         """Apply `ops` now and return a future that resolves soon; see `Store.submit`."""
         if not self._is_open:
@@ -99,7 +100,7 @@ class MemoryStore:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._pending.add(future)
-        loop.call_soon(self._resolve, future)
+        loop.call_soon(self._resolve, future, then)
         return future
 
     async def close(self, clean: bool) -> None:
@@ -111,8 +112,10 @@ class MemoryStore:
         await last
         self._clean = clean
 
-    def _resolve(self, future: asyncio.Future[None]) -> None:
+    def _resolve(self, future: asyncio.Future[None], then: Callable[[], None] | None) -> None:
         self._pending.discard(future)
+        if then is not None:
+            then()
         if not future.done():
             future.set_result(None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from feedgen.store.base import (
     PutDevice,
     PutItem,
     StoreError,
+    call_if_durable,
 )
 from feedgen.store.shared import OutOfNumbers, Written
 
@@ -137,6 +139,7 @@ class MemoryNode:
         ops: Sequence[Op],
         *,
         first: bool = False,  # noqa: ARG002 (nothing ever waits here)
+        then: Callable[[], None] | None = None,
     ) -> asyncio.Future[None]:
         """See `Store.submit`."""
 
@@ -144,7 +147,10 @@ class MemoryNode:
             for op in ops:
                 self._apply(op)
 
-        return self._ask(step)
+        future = self._ask(step)
+        if then is not None:
+            future.add_done_callback(partial(call_if_durable, then))
+        return future
 
     async def close(self, clean: bool) -> None:
         """See `Store.close`.

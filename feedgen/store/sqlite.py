@@ -64,7 +64,7 @@ SWITCH_INTERVAL = 50e-6
 _WAKE = None
 """In the queue: there is something in the other one."""
 
-_Submission = tuple[tuple[Op, ...], "asyncio.Future[None]"]
+_Submission = tuple[tuple[Op, ...], "asyncio.Future[None]", "Callable[[], None] | None"]
 _Statement = tuple[str, "Sequence[Any]"]
 _T = TypeVar("_T")
 
@@ -147,7 +147,13 @@ class SqliteStore:
         threading.Thread(target=self._write, name="fleetfeed-store", daemon=True).start()
         return loaded
 
-    def submit(self, ops: Sequence[Op], *, first: bool = False) -> asyncio.Future[None]:
+    def submit(
+        self,
+        ops: Sequence[Op],
+        *,
+        first: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> asyncio.Future[None]:
         """Queue `ops` for the next group commit; see `Store.submit`.
 
         Raises:
@@ -158,10 +164,10 @@ class SqliteStore:
         future = asyncio.get_running_loop().create_future()
         self._pending += 1
         if first:
-            self._ahead.append((tuple(ops), future))
+            self._ahead.append((tuple(ops), future, then))
             self._queue.put(_WAKE)
         else:
-            self._queue.put((tuple(ops), future))
+            self._queue.put((tuple(ops), future, then))
         return future
 
     async def close(self, clean: bool) -> None:
@@ -192,8 +198,7 @@ class SqliteStore:
             if self._log_is_due:
                 self._log_is_due = not cut_log(self._connection)
             if submissions:
-                futures = [future for _, future in submissions]
-                _call(futures[0], self._resolve, futures, refused, error)
+                _call(submissions[0][1], self._resolve, submissions, refused, error)
         if stop.clean and lost is None:
             lost = self._commit([("UPDATE meta SET value = 1 WHERE name = 'clean'", ())])
         with contextlib.suppress(sqlite3.Error):  # closing writes the log back, which is no duty
@@ -231,7 +236,7 @@ class SqliteStore:
         """Fold all submissions into one batch; those that cannot be encoded are refused, by index."""
         batch = _Batch(self._next_n)
         refused: dict[int, StoreError] = {}
-        for index, (ops, _) in enumerate(submissions):
+        for index, (ops, _, _) in enumerate(submissions):
             try:
                 # Before the first op is folded, for a submission counts whole or not at all.
                 packed = [pack_record(op.record) if isinstance(op, PutItem) else b"" for op in ops]
@@ -267,14 +272,23 @@ class SqliteStore:
 
     def _resolve(
         self,
-        futures: list[asyncio.Future[None]],
+        submissions: list[_Submission],
         refused: dict[int, StoreError],
         error: StoreError | None,
     ) -> None:
         """On the loop: settle a batch in the order in which it was taken."""
-        self._pending -= len(futures)
-        for index, future in enumerate(futures):
-            _settle(future, refused.get(index, error) if refused else error)
+        self._pending -= len(submissions)
+        for index, (_, future, then) in enumerate(submissions):
+            fault = refused.get(index, error) if refused else error
+            if then is not None and fault is None:
+                try:
+                    then()
+                except Exception as failure:  # noqa: BLE001 - as of a future's callback: the others still hear
+                    what = {"message": "what follows a commit has failed", "exception": failure}
+                    future.get_loop().call_exception_handler(what)
+            _settle(future, fault)
+            if then is not None and fault is not None and not future.cancelled():
+                future.exception()  # so that nobody has to look at it
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from tests.broker.support import Served, eventually, item
 Serve = Callable[..., Awaitable[Served]]
 
 
-def body(id_: str, payload: str = "x") -> bytes:
-    return json.dumps(item(id_, payload)).encode()
+def body(id_: str, payload: str = "x", priority: int = 1) -> bytes:
+    return json.dumps(item(id_, payload, priority)).encode()
 
 
 # ---- CONNECT
@@ -219,6 +219,29 @@ async def test_publishers_are_read_no_further_while_the_store_is_behind(serve: S
         assert served.count("items", "received") < 1000
     acknowledged = [(await peer.expect(Puback)).packet_id for _ in range(1000)]
     assert acknowledged == list(range(1, 1001))
+
+
+async def test_who_sends_urgent_items_alone_is_read_on_until_there_is_twice_too_much(
+    serve: Serve,
+) -> None:
+    served = await serve(limits__max_pending_items=100)
+    peer, warner = await served.connect("publisher"), await served.connect("warner")
+    lane = served.server.lane
+
+    def warn(first: int, last: int) -> None:
+        ids = range(first, last)
+        warner.send(*(Publish("items/news", body(f"w{i}", priority=3), 1, i) for i in ids))
+
+    with Locked(served):
+        peer.send(*(Publish("items/news", body(str(i)), 1, 1 + i) for i in range(150)))
+        await eventually(lambda: served.count("items", "received"), lambda count: count == 150)
+        assert len(lane._paused) == 1
+        warn(1, 40)
+        await eventually(lambda: served.count("items", "received"), lambda count: count == 189)
+        assert len(lane._paused) == 1
+        warn(40, 80)
+        await eventually(lambda: len(lane._paused), lambda count: count == 2)
+    assert [(await warner.expect(Puback)).packet_id for _ in range(79)] == list(range(1, 80))
 
 
 # ---- Takeover and wills

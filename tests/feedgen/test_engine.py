@@ -247,6 +247,19 @@ def test_an_item_published_again_after_its_retraction_stands_in_no_window_twice(
         assert bench.engine.window(seat) == [n]
 
 
+def test_a_step_for_urgent_items_does_nothing_else(bench):
+    seat = bench.seat(k=4)
+    bench.run_dry()
+    other, urgent = bench.record(priority=2), bench.record(priority=3)
+    bench.publish(other, urgent)
+    bench.engine.step(LANDMARK, urgent=True)
+    assert bench.engine.window(seat) == [urgent.n]
+    assert bench.engine.busy
+    assert not bench.engine.urgent
+    bench.run_dry()
+    assert bench.engine.window(seat) == [urgent.n, other.n]
+
+
 def test_a_retracted_item_leaves_at_once_however_little_its_retraction_says(bench):
     seat = bench.seat(k=1)
     bench.add(priority=0, at=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import shutil
@@ -215,6 +216,18 @@ async def test_closing_waits_for_everything_that_is_pending(make: Make):
     await store.close(clean=True)
     assert all(future.done() for future in futures)
     assert len((await run(make())).records) == 1000
+
+
+async def test_what_is_to_follow_happens_once_it_is_durable_and_before_whoever_waits(make: Make):
+    store = make()
+    store.open()
+    said: list[str] = []
+    put = store.submit((PutItem(record(1)),), then=lambda: said.append("then"))
+    put.add_done_callback(lambda _: said.append("waiting"))
+    await put
+    await asyncio.sleep(0)
+    assert said == ["then", "waiting"]
+    await store.close(clean=True)
 
 
 async def test_what_goes_first_is_kept_like_everything_else(make: Make):
@@ -501,6 +514,26 @@ async def test_what_goes_first_waits_for_few_of_those_that_were_there_before(tmp
     assert sorted(order) == list(range(1, 501))
     await store.close(clean=True)
     assert len((await run(SqliteStore(tmp_path))).records) == 500
+
+
+async def test_what_follows_a_commit_and_fails_keeps_nobody_else_from_hearing(tmp_path: Path):
+    store = SqliteStore(tmp_path)
+    store.open()
+    failures: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, about: failures.append(repr(about["exception"]))
+    )
+    heard: list[int] = []
+    with write_lock(tmp_path):  # so that all of them are one batch
+        store.submit((PutItem(record(1)),), then=lambda: heard.append(1))
+        store.submit((PutItem(record(2)),), then=lambda: heard.append(1 // 0))
+        store.submit((PutItem(record(3, version=1 << 80)),), then=lambda: heard.append(3))
+        last = store.submit((PutItem(record(4)),), then=lambda: heard.append(4))
+    await last
+    assert heard == [1, 4]
+    gc.collect()  # nobody asks for the error of the third, and nobody complains
+    assert failures == ["ZeroDivisionError('integer division or modulo by zero')"]
+    await store.close(clean=True)
 
 
 async def test_an_item_that_cannot_be_encoded_is_refused_alone_and_whole(tmp_path: Path):

@@ -6,9 +6,10 @@ import asyncio
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedgen.store.base import Loaded, Op, StoreError
+from feedgen.store.base import Loaded, Op, StoreError, call_if_durable
 from feedgen.store.redis import scripts
 from feedgen.store.redis.address import parse
 from feedgen.store.redis.alone import Ops, begin, mark, open_alone
@@ -125,6 +126,7 @@ class RedisStore:
         ops: Sequence[Op],
         *,
         first: bool = False,  # noqa: ARG002 (each op is on its way at once)
+        then: Callable[[], None] | None = None,
     ) -> asyncio.Future[None]:
         """Queue `ops`; see `Store.submit`.
 
@@ -136,6 +138,8 @@ class RedisStore:
         turn = self._turns.take(len(asked))
         for each in asked:
             each.add_done_callback(lambda done: self._turns.done(turn, done.exception()))
+        if then is not None:
+            turn.future.add_done_callback(partial(call_if_durable, then))
         return turn.future
 
     async def close(self, clean: bool) -> None:

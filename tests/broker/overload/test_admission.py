@@ -98,12 +98,17 @@ def test_an_update_of_what_is_shown_and_a_retraction_are_never_held() -> None:
     assert state.held == 0
 
 
-def test_beyond_the_bound_the_most_valuable_of_the_held_go_on() -> None:
+def test_beyond_the_bound_the_most_valuable_of_the_held_wait_their_turn() -> None:
     state = admission(max_held=2, threshold=HIGH)
-    for n in range(1, 5):
+    for n in range(1, 6):
         state.put(record(n, at=n), 0.0)
-    assert numbers(state.take(0, 0.0, spare=False)) == [4, 3]
-    assert state.held == 2
+    assert len(state) == 3
+    assert numbers(state.take(0, 0.0, spare=False)) == []
+    assert numbers(state.take(2, 0.0, spare=False)) == [5, 4]
+    state.put(record(6, at=6, priority=HIGH), 0.0)
+    assert numbers(state.take(2, 0.0, spare=False)) == [6, 3]
+    assert (state.held, len(state)) == (2, 0)
+    assert numbers(state.take(9, 0.0, spare=False)) == []
 
 
 def test_the_oldest_is_what_still_waits_and_not_what_was_overtaken() -> None:

@@ -90,6 +90,18 @@ def test_all_are_read_again_when_the_level_falls() -> None:
     assert state.cap is None
 
 
+def test_who_sends_urgent_items_alone_is_known_for_it() -> None:
+    state = senders()
+    state.took(ANNA, 1, 0.0, urgent=True)
+    assert state.urgent_alone(ANNA)
+    state.took(ANNA, 1, 0.0)
+    state.took(ANNA, 1, 0.1, urgent=True)
+    assert not state.urgent_alone(ANNA)
+    state.took(ANNA, 1, 5.0, urgent=True)
+    assert state.urgent_alone(ANNA)
+    assert not state.urgent_alone(BEN)
+
+
 def test_urgent_items_do_not_count() -> None:
     state = senders()
     state.look(0.0, choke=True, late=True)

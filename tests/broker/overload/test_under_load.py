@@ -100,6 +100,50 @@ async def test_what_is_held_goes_on_when_the_engine_has_time_and_urgent_items_be
     assert overload(served)["items_held"] == 0
 
 
+async def test_an_urgent_item_is_sent_in_the_step_in_which_it_becomes_durable(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await served.subscribed("kitchen")
+    service = served.server.service
+    monkeypatch.setattr(service, "_work", lambda: None)  # its turn does not come
+    await served.publish(item("a", "calm", 2))
+    await served.publish(item("b", "fire", URGENT))
+    await device.shows("fire")
+    monkeypatch.undo()
+    service._scheduled = False
+    service._schedule()
+    await device.shows("fire", "calm")
+
+
+async def test_urgent_items_that_come_thick_are_worked_off_together(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await served.subscribed("kitchen")
+    service = served.server.service
+    steps = []
+    taken = service.engine.step
+    monkeypatch.setattr(data_path, "_HURRY_PAUSE", 3600.0)
+
+    def step(now: float, rows: int, *, urgent: bool = False) -> Any:
+        steps.append(urgent)
+        return taken(now, rows, urgent=urgent)
+
+    monkeypatch.setattr(service.engine, "step", step)
+    await served.publish(*(item(f"u{n}", f"urgent {n}", URGENT) for n in range(5)))
+    await device.shows(*(f"urgent {n}" for n in reversed(range(5))))
+    assert steps.count(True) == 1
+    assert len(steps) > 1
+
+
+async def test_a_turn_of_work_takes_a_step_however_long_it_took_to_get_there(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await served.subscribed("kitchen")
+    monkeypatch.setattr(data_path, "_SLICE", -1.0)  # the time is over before it begins
+    await served.publish(item("a", "one"))
+    await device.shows("one")
+
+
 async def test_a_held_item_that_is_retracted_is_never_shown(serve: Serve) -> None:
     served = await overloaded(serve, Level.HOLDING)
     device = await served.subscribed("kitchen")
