@@ -71,7 +71,7 @@ class OverloadSettings(BaseModel):
         ge=0,
         le=10_000_000,
         description="Items of low and normal priority that may be held, stored and acknowledged, from "
-        "level 4 on. When there are more, the most valuable of them go on.",
+        "level 4 on. When there are more, the most valuable of them wait for the engine like all others.",
     )
     connect_rate: float = Field(
         default=500.0,
