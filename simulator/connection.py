@@ -61,7 +61,8 @@ class Refused(ConnectionError):  # noqa: N818 - said of the connection, as Conne
     """The server answered CONNECT with a return code other than 0 (MQTT 3.1.1, 3.2.2.3)."""
 
     def __init__(self, client_id: str, code: int) -> None:
-        super().__init__(f"{client_id}: {_REFUSALS.get(code, f'return code {code}')}")
+        refusal = _REFUSALS.get(code, "nobody knows why")
+        super().__init__(f"{client_id}: {refusal} (return code {code})")
         self.code = code
 
     @property

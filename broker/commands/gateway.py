@@ -96,15 +96,24 @@ def address_of(url: str, password_file: Path | None, ca: Path | None) -> "Broker
 
     password = os.environ.get("FLEETFEED_PASSWORD") or None
     if password_file is not None:
-        try:
-            password = password_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise Failure(f"{password_file} cannot be read: {why}", Code.INVALID) from error
+        password = password_in(password_file)
     try:
         return parse_address(url, password=password, ca=ca)
     except BadAddress as error:
         raise Failure(f"{error} (--broker)", Code.INVALID) from error
+
+
+def password_in(file: Path) -> str:
+    """The first line of a file.
+
+    Raises:
+        Failure: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Failure(f"{file} cannot be read: {why}", Code.INVALID) from error
 
 
 def _run(config: "Config", address: "BrokerAddress", read: "Callable[[], Resolved]") -> int:

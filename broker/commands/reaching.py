@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
+from broker.commands.certificates import client_context
 from broker.commands.shell import Code, Failure
 from devices.refusals import UNAVAILABLE, TlsFault, refusal, tls_fault
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
 PORT = 1883
@@ -55,63 +56,9 @@ def server(
     Raises:
         Failure: a file cannot be used.
     """
-    context = _context(ca, cert, key) if tls or ca or cert or key else None
+    context = client_context(ca, cert, key) if tls or ca or cert or key else None
     port = port or (PORT if context is None else TLS_PORT)
     return Server(host, port, username, password, context, cert is not None)
-
-
-def _context(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    """Names are checked always: with a switch against that, TLS would keep out nobody but the curious."""
-    for option, file in (("--ca", ca), ("--cert", cert), ("--key", key)):
-        _check_readable(option, file)
-    if key and not cert:
-        raise Failure("--key needs --cert: the certificate that it is the key of", Code.INVALID)
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except ssl.SSLError as error:
-        raise Failure(f"--ca {ca} holds no certificate in PEM form", Code.INVALID) from error
-    if cert is not None:
-        _identify(context, cert, key)
-    return context
-
-
-def _identify(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
-    try:
-        context.load_cert_chain(cert, key, password=_no_passphrase)
-    except _PassphraseNeeded:
-        raise Failure(
-            f"the key in {key or cert} is protected by a passphrase: store it without one, readable by "
-            "you alone",
-            Code.INVALID,
-        ) from None
-    except ssl.SSLError as error:
-        said = (
-            f"--key {key} is not the key of --cert {cert}"
-            if error.reason == "KEY_VALUES_MISMATCH"
-            else f"--cert {cert} and --key {key or cert} are no certificate and key in PEM form"
-        )
-        raise Failure(said, Code.INVALID) from error
-
-
-class _PassphraseNeeded(Exception):  # noqa: N818 - names the finding; never leaves this module
-    """OpenSSL asked for a passphrase, which it would else read from the terminal."""
-
-
-def _no_passphrase() -> str:
-    raise _PassphraseNeeded
-
-
-def _check_readable(option: str, file: Path | None) -> None:
-    """OpenSSL's own errors do not say which file it was."""
-    if file is None:
-        return
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise Failure(
-            f"{option} {file} cannot be read: {error.strerror or error}", Code.INVALID
-        ) from error
 
 
 # What went wrong

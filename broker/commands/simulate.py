@@ -9,7 +9,6 @@ from broker.commands import shell
 from broker.commands.shell import Code, Failure
 
 if TYPE_CHECKING:
-    from simulator.faults.server import Address
     from simulator.results import Result
 
 
@@ -45,10 +44,43 @@ def simulate(
         str | None,
         typer.Option(
             metavar="URL",
-            help="What is there already, like mqtt://127.0.0.1:1883, in place of a server of its own.",
+            help="What is there already, like mqtt://127.0.0.1:1883 or mqtts://user@feed.example.com, in place of a "
+            "server of its own. Publishers log in as the user, and devices without credentials of their own.",
             show_default="a server of its own",
         ),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With mqtts://, trust the authorities in this PEM file alone.",
+            show_default="those that this machine trusts",
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --target: file with the user's password, on its first line.",
+            show_default="FLEETFEED_PASSWORD, or the URL's",
+        ),
+    ] = None,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="With --target: secrets of devices, as fleetfeed device import writes them with --secrets; each device "
+            "in it logs in as itself.",
+            show_default="devices log in as the user",
+        ),
+    ] = None,
+    print_devices: Annotated[
+        bool,
+        typer.Option(
+            "--print-devices",
+            help="Only print the devices as CSV for fleetfeed device import, to make --credentials with.",
+        ),
+    ] = False,
     gateway: Annotated[
         bool,
         typer.Option(
@@ -82,6 +114,9 @@ def simulate(
 
     Checks the guarantees G1 to G6 and what the scenario expects. The exit code
     is 1 if anything was not kept. Ctrl-C ends it and writes what was measured.
+
+    A password in --target can be seen by other users of this machine;
+    --password-file and FLEETFEED_PASSWORD cannot.
     """
     if list_:
         _print_list()
@@ -92,17 +127,30 @@ def simulate(
         )
     if target is None and (gateway or data):
         raise Failure("--gateway and --data belong to --target", Code.INVALID)
-    address = None if target is None else _address(target)
+    if target is None and (ca or password_file or credentials):
+        raise Failure("--ca, --password-file and --credentials belong to --target", Code.INVALID)
     from broker.commands import simulate_server  # noqa: PLC0415 - needs nearly everything
+    from broker.commands.simulate_target import target_of  # noqa: PLC0415 - likewise
 
+    if print_devices:
+        typer.echo(simulate_server.table(scenario, devices=devices, seed=seed), nl=False)
+        return
+    there = None
+    if target is not None:
+        there = target_of(
+            target,
+            ca=ca,
+            password_file=password_file,
+            credentials=credentials,
+            gateway=gateway,
+            data=data,
+        )
     code = simulate_server.run(
         scenario,
         devices=devices,
         seconds=seconds,
         seed=seed,
-        target=address,
-        gateway=gateway,
-        data=data,
+        target=there,
         html=html,
         as_json=as_json,
     )
@@ -148,15 +196,3 @@ def _print_list() -> None:
     for name, about in shipped().items():
         table.add_row(name, about)
     shell.console().print(table)
-
-
-def _address(url: str) -> "Address":
-    from broker.gateway.address import BadAddress, parse_address  # noqa: PLC0415 - not for --help
-
-    try:
-        found = parse_address(url)
-    except BadAddress as error:
-        raise Failure(f"{error} (--target)", Code.INVALID) from error
-    if found.tls or found.user is not None:
-        raise Failure("--target takes plain addresses like mqtt://127.0.0.1:1883", Code.INVALID)
-    return found.host, found.port

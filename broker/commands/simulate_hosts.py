@@ -13,6 +13,7 @@ from broker.commands.fault_nodes import NodeFleet
 from broker.commands.fault_process import ServerProcess, device_states, stored_bars, windows_of
 from broker.control import SOCKET_NAME, ControlClient, ControlError
 from feedgen.store.sqlite_file import FILE
+from simulator.access import OPEN
 from simulator.faults.server import ServerFault
 from simulator.scenario.host import Counts, Usage
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from simulator.access import Access
     from simulator.facts import Window
     from simulator.faults.server import Address, DeviceState
     from simulator.scenario.host import Process
@@ -71,6 +73,7 @@ class OneServer(ServerProcess):
     """
 
     words = "one fleetfeed server on this machine"
+    access = OPEN
     asked = True
     outside = False
 
@@ -105,6 +108,7 @@ class SeveralNodes(NodeFleet):
         chosen: Settings of all nodes, by dotted name.
     """
 
+    access = OPEN
     asked = True
     outside = False
 
@@ -140,14 +144,18 @@ class Running:
         address: Host and port that devices connect to.
         outside: Whether a gateway does it.
         data: Data directory of the server or the gateway, if it is on this machine and may be asked.
+        access: How clients come in.
     """
 
-    def __init__(self, address: Address, *, outside: bool, data: Path | None) -> None:
+    def __init__(
+        self, address: Address, *, outside: bool, data: Path | None, access: Access = OPEN
+    ) -> None:
         beside = "the broker" if outside else "the server"
         self.words = f"{beside} at {address[0]}:{address[1]}" + (
             ", with a gateway" if outside else ""
         )
         self.addresses: Sequence[Address] = (address,)
+        self.access = access
         self.processes: Sequence[Process] = ()
         self.outside = outside
         self.asked = data is not None

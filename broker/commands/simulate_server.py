@@ -19,9 +19,11 @@ from rich.console import Console
 
 from broker.commands.shell import Code, Failure
 from broker.commands.simulate_hosts import OneServer, Running, SeveralNodes
+from broker.commands.simulate_knock import knock
+from broker.commands.simulate_target import import_table, see_secrets
 from broker.config_layers import resolve
 from simulator.report import page, to_json
-from simulator.scenario.classes import TooFew
+from simulator.scenario.classes import TooFew, specs
 from simulator.scenario.loading import ScenarioError, load
 from simulator.scenario.outcome import Options
 from simulator.scenario.run import Run
@@ -31,7 +33,8 @@ from simulator.sources import SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from simulator.faults.server import Address
+    from broker.commands.simulate_target import Target
+    from simulator.fleet import DeviceSpec
     from simulator.results import Result
     from simulator.scenario.host import Host
     from simulator.scenario.model import Scenario
@@ -50,33 +53,33 @@ def run(
     devices: int | None,
     seconds: float | None,
     seed: int | None,
-    target: Address | None,
-    gateway: bool,
-    data: Path | None,
+    target: Target | None,
     html: Path | None,
     as_json: Path | None,
 ) -> int:
     """Run a scenario, write its reports, and return the exit code.
 
     Raises:
-        Failure: The scenario is wrong, or this machine cannot run it.
+        Failure: The scenario is wrong, this machine cannot run it, or the target lets nobody in.
     """
     scenario = _loaded(name)
     head = scenario.scenario
     count, seed = devices or head.devices, head.seed if seed is None else seed
     notes: list[str] = []
+    console = Console(highlight=False)
+    if target is not None:
+        notes += _notes_on(target, _devices(scenario, count, seed), name, console)
     options = Options(
         count,
         seed,
         seconds,
         version("fleetfeed"),
-        _command(name, count, seed, seconds),
+        _command(name, count, seed, seconds, target),
         _machine(),
         notes,
     )
-    console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="fleetfeed-simulate-") as directory:
-        host = _host(Path(directory), scenario, target, notes, gateway=gateway, data=data)
+        host = _host(Path(directory), scenario, target, notes)
         _room_for(count * (_FORWARDED if scenario.server.nodes > 1 else 1))
         with screen(console) as show:
             result = _run(_made(scenario, host, options, show))
@@ -87,6 +90,46 @@ def run(
     _write(as_json, to_json(result))
     console.print(f"report: {html}, figures: {as_json}", soft_wrap=True)
     return 0 if result.ok and result.complete else 1
+
+
+def table(name: str, *, devices: int | None, seed: int | None) -> str:
+    """The devices of a scenario as `fleetfeed device import` takes them.
+
+    Raises:
+        Failure: The scenario is wrong, or has devices that no such table can hold.
+    """
+    scenario = _loaded(name)
+    head = scenario.scenario
+    count = devices or head.devices
+    return import_table(_devices(scenario, count, head.seed if seed is None else seed))
+
+
+def _devices(scenario: Scenario, count: int, seed: int) -> list[DeviceSpec]:
+    try:
+        return specs(scenario, count, seed)
+    except TooFew as error:
+        raise Failure(str(error), Code.INVALID) from None
+
+
+def _notes_on(
+    target: Target, devices: list[DeviceSpec], scenario: str, console: Console
+) -> list[str]:
+    """What a reader must know of the logins; everything that would keep clients out is found before they come.
+
+    Raises:
+        Failure: Devices have no credentials, or the target lets a client not in.
+    """
+    notes = []
+    if said := see_secrets(target, devices, scenario):
+        console.print(f"note: {said}", soft_wrap=True, markup=False)
+        notes.append(said)
+    if target.access.tls is not None:
+        notes.append(
+            "Connections are encrypted. Bytes of TLS are counted as for two certificates of P-256 (2.5 KB for each "
+            "connection) and 22 bytes for each record; larger certificates cost more than these figures say."
+        )
+    uvloop.run(knock(target, devices))
+    return notes
 
 
 def _loaded(name: str) -> Scenario:
@@ -114,15 +157,13 @@ def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 def _host(
     directory: Path,
     scenario: Scenario,
-    target: Address | None,
+    target: Target | None,
     notes: list[str],
-    *,
-    gateway: bool,
-    data: Path | None,
 ) -> Host:
     settings = TOLD | flat(scenario.server.settings)
     if target is not None:
-        return Running(target, outside=gateway, data=data)
+        where = (target.address.host, target.address.port)
+        return Running(where, outside=target.gateway, data=target.data, access=target.access)
     nodes = scenario.server.nodes
     if nodes > 1 and shutil.which("redis-server") is None:
         notes.append(
@@ -198,8 +239,11 @@ def _write(file: Path, text: str) -> None:
         raise Failure(f"{file} cannot be written: {error.strerror or error}") from error
 
 
-def _command(name: str, devices: int, seed: int, seconds: float | None) -> str:
+def _command(
+    name: str, devices: int, seed: int, seconds: float | None, target: Target | None
+) -> str:
     more = "" if seconds is None else f" --seconds {seconds:g}"
+    more += "" if target is None else f" {target.options}"
     return f"fleetfeed simulate {name} --devices {devices} --seed {seed}{more}"
 
 

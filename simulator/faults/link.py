@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from devices.packets import Connack, Decoder, MalformedPacket, encode
 
 if TYPE_CHECKING:
+    import ssl
+
     from devices.packets import Connect, Packet
 
 GREETING = 5.0
@@ -39,12 +41,14 @@ class Link(asyncio.Protocol):
         self._greeting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._malformed: str | None = None
 
-    async def open(self, address: tuple[str, int], connect: Connect) -> bool:
+    async def open(
+        self, address: tuple[str, int], connect: Connect, tls: ssl.SSLContext | None = None
+    ) -> bool:
         """Connects; whether the server accepted within `GREETING` seconds. If not, the link is closed."""
         accepted = False
         try:
             async with asyncio.timeout(GREETING):
-                await asyncio.get_running_loop().create_connection(lambda: self, *address)
+                await asyncio.get_running_loop().create_connection(lambda: self, *address, ssl=tls)
                 self.write(encode(connect))
                 accepted = await self._greeting
         except OSError:  # a TimeoutError is one

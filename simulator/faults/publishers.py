@@ -24,6 +24,7 @@ from devices.packets import (
     Pubrel,
     encode,
 )
+from simulator.access import OPEN
 from simulator.connection import aside
 from simulator.facts import Content, Finding, Key
 from simulator.faults.link import Link
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from devices.packets import Packet
+    from simulator.access import Access
     from simulator.checker import Checker
     from simulator.facts import Publication
 
@@ -186,6 +188,7 @@ class FaultyPublisher:
         rng: What it draws from.
         checker: Told what was sent and acknowledged.
         route: The address that it connects to, asked each time.
+        access: How it comes in there.
 
     Attributes:
         acknowledged: Items that the server acknowledged.
@@ -194,7 +197,12 @@ class FaultyPublisher:
     """
 
     def __init__(
-        self, name: str, rng: Random, checker: Checker, route: Callable[[], tuple[str, int]]
+        self,
+        name: str,
+        rng: Random,
+        checker: Checker,
+        route: Callable[[], tuple[str, int]],
+        access: Access = OPEN,
     ) -> None:
         self.name = name
         self.acknowledged = 0
@@ -203,6 +211,7 @@ class FaultyPublisher:
         self._rng = rng
         self._checker = checker
         self._route = route
+        self._access = access
         self._persistent = rng.random() < 0.5
         self._outbox: dict[int, _Outgoing] = {}
         self._packet_id = 0
@@ -234,9 +243,8 @@ class FaultyPublisher:
         self._connecting = True
         try:
             link = self._link = Link(self)
-            return await link.open(
-                self._route(), Connect(aside(self.name), not self._persistent, keep_alive=60)
-            )
+            connect = Connect(aside(self.name), not self._persistent, keep_alive=60)
+            return await link.open(self._route(), self._access.signed(connect), self._access.tls)
         finally:
             self._connecting = False
 

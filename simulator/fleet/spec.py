@@ -12,6 +12,7 @@ from simulator.connection import KEEP_ALIVE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from simulator.access import Login
     from simulator.fleet.schedule import Sleep
     from simulator.links.profiles import Profile as LinkProfile
 
@@ -36,7 +37,7 @@ class DeviceSpec:
         person: Who looks at it, a number of `simulator.people`; None: nobody.
         reads: False: once subscribed it reads no more, until the server ends the connection, and from then on again.
         stall: Real seconds that it takes before it reads, and answers, what has arrived.
-        credentials: User name and password.
+        credentials: User name and password; None: neither.
         keep_alive: Seconds, of the MQTT connection; 0: none.
     """
 
@@ -56,7 +57,7 @@ class DeviceSpec:
     reads: bool = True
     stall: float = 0.0
     # Not in the repr: a spec may end up in an error.
-    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    credentials: Login | None = field(default=None, repr=False)
     keep_alive: int = KEEP_ALIVE
 
     def profile(self) -> Profile | None:

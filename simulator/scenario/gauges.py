@@ -14,13 +14,16 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from devices.packets import Connect, Publish, Subscribe, encode
+from simulator.access import OPEN
 from simulator.connection import Client, aside
 from simulator.load import LEVELS, Load
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
     from devices.packets import Packet
+    from simulator.access import Access
     from simulator.faults.server import Address
 
 _RETRY = 0.5
@@ -54,8 +57,9 @@ class _Gauge(Client):
 
     __slots__ = ("_above", "_counted", "_load", "highest", "now", "refused")
 
-    def __init__(self, number: int, *, outside: bool) -> None:
-        super().__init__(Connect(aside(f"gauge-{number}"), clean_session=True, keep_alive=30))
+    def __init__(self, number: int, access: Access, *, outside: bool) -> None:
+        connect = Connect(aside(f"gauge-{number}"), clean_session=True, keep_alive=30)
+        super().__init__(access.signed(connect))
         self._above = _GATEWAYS if outside else _OURS
         self._load = Load(0)
         self.now: Load | None = None
@@ -103,21 +107,25 @@ class Gauges:
     Args:
         addresses: Where each listens.
         outside: Whether it is an outside broker with a gateway beside it.
+        access: How clients come in there.
 
     Attributes:
         heard: Whether any of them ever said its level.
     """
 
-    def __init__(self, addresses: Sequence[Address], *, outside: bool) -> None:
+    def __init__(
+        self, addresses: Sequence[Address], *, outside: bool, access: Access = OPEN
+    ) -> None:
         self.heard = False
         self._addresses = addresses
-        self._each = [_Gauge(place, outside=outside) for place in range(len(addresses))]
+        self._tls = access.tls
+        self._each = [_Gauge(place, access, outside=outside) for place in range(len(addresses))]
 
     async def stay(self) -> None:
         """Listens until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for gauge, address in zip(self._each, self._addresses, strict=True):
-                tasks.create_task(_keep(gauge, address))
+                tasks.create_task(_keep(gauge, address, self._tls))
 
     @property
     def refused(self) -> int:
@@ -135,14 +143,14 @@ class Gauges:
         return reduce(or_, found) if found else None
 
 
-async def _keep(gauge: _Gauge, address: Address) -> None:
+async def _keep(gauge: _Gauge, address: Address, tls: ssl.SSLContext | None) -> None:
     try:
         while True:
             if gauge.open:
                 gauge.keep_alive(asyncio.get_running_loop().time())
             else:
                 with contextlib.suppress(OSError):  # the server is away, or refuses; next time
-                    await gauge.open_connection(*address)
+                    await gauge.open_connection(*address, tls=tls)
             await asyncio.sleep(_RETRY)
     finally:
         gauge.close()

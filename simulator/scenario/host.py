@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from simulator.access import Access
     from simulator.facts import Window
     from simulator.faults.server import Address, DeviceState
 
@@ -65,6 +66,10 @@ class Host(Protocol):
     @property
     def addresses(self) -> Sequence[Address]:
         """Where it listens: one for each node; known when it was started."""
+
+    @property
+    def access(self) -> Access:
+        """How clients come in."""
 
     @property
     def processes(self) -> Sequence[Process]:

@@ -333,6 +333,12 @@ def _notes(facts: Facts, parts: Parts, ending: Ending) -> list[str]:
             f"G1, G3 and G4 were judged on {len(parts.judged)} devices, drawn evenly from each class; "
             "G2 and G6 on all."
         )
+    shown = any(device.window for device in parts.fleet.devices.values())
+    if facts.acknowledged and not shown:
+        found.append(
+            "No device shows anything, though items were acknowledged. Servers acknowledge and drop what a user has no "
+            "right to publish: see that publishers have it."
+        )
     if parts.desk.behind > _BEHIND:
         found.append(
             f"Publishers had to wait up to {parts.desk.behind:.1f} s for a connection, or for room in flight."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,10 @@ class Run:
         self._host = host
         self._options = options
         self._line = timeline(scenario, options.seconds)
-        self._specs = specs(scenario, options.devices, options.seed)
+        self._specs = [
+            replace(spec, credentials=host.access.login(spec.device))
+            for spec in specs(scenario, options.devices, options.seed)
+        ]
         self._members: dict[str, list[str]] = {one.name: [] for one in scenario.classes}
         for spec in self._specs:
             self._members[spec.kind].append(spec.device)
@@ -188,6 +192,7 @@ class Run:
             audience=self._crowd,
             observer=sight,
             speed=head.speed,
+            tls=self._host.access.tls,
             feedback=head.feedback,
             at_once=head.at_once,
         )
@@ -207,7 +212,7 @@ class Run:
             self._members,
             self._options.seed,
         )
-        gauges = Gauges(self._host.addresses, outside=self._host.outside)
+        gauges = Gauges(self._host.addresses, outside=self._host.outside, access=self._host.access)
         sampler = Sampler(
             fleet,
             desk,
@@ -226,7 +231,7 @@ class Run:
     def _desk(self, address: tuple[str, int], fleet: Fleet, sight: Sight) -> Desk:
         def publisher(name: str) -> FaultyPublisher:
             rng = Random(f"{self._options.seed}/{name}/packets")  # noqa: S311 - no secret
-            return FaultyPublisher(name, rng, self._checker, lambda: address)
+            return FaultyPublisher(name, rng, self._checker, lambda: address, self._host.access)
 
         def said(offer: Offer) -> None:
             self._said(offer, fleet, sight)
