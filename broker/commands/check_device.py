@@ -23,6 +23,15 @@ def check_device(
             "{host}, {port}, {device}, {state} (a file of its own) and {keep_alive} are filled in.",
         ),
     ] = None,
+    cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Speak TLS, from 1.2 on, with this certificate (PEM); devices have to trust it.",
+            show_default="plain text",
+        ),
+    ] = None,
+    key: shell.Key = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="CASE", help="This case alone; repeatable.", show_default="all"),
@@ -66,7 +75,8 @@ def check_device(
 
     Either waits for a device that you point at --listen, and says when to cut its power; or starts and kills a client
     by itself (--command), several at once. What failed is shown with its packets. The exit code is 1 if
-    a case failed.
+    a case failed. With --cert the port speaks TLS alone, and any user name and
+    password are let in.
     """
     from simulator.device_check.cases import CASES, chosen  # noqa: PLC0415 - not for --help
 
@@ -81,8 +91,11 @@ def check_device(
         return
     if not cases:
         raise Failure("--only and --skip leave no case to run", Code.INVALID)
+    from broker.commands.certificates import server_context  # noqa: PLC0415 - likewise
     from broker.commands.check_device_run import Wanted, run  # noqa: PLC0415 - likewise
 
+    if key and not cert:
+        raise Failure("--key needs --cert: the certificate that it is the key of", Code.INVALID)
     host, port = _address(listen)
     wanted = Wanted(
         cases=cases,
@@ -94,6 +107,7 @@ def check_device(
         fast=fast,
         outside=outside,
         prefix=shell.topic_prefix(prefix),
+        tls=None if cert is None else server_context(cert, key),
     )
     raise typer.Exit(run(wanted, junit=junit, show_hex=show_hex, as_json=as_json))
 

@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ from simulator.device_check.limits import FAST, FULL
 from simulator.device_check.run import run as run_cases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from simulator.device_check.case import Case
     from simulator.device_check.limits import Limits
@@ -54,6 +56,7 @@ class Wanted:
     fast: bool
     outside: bool
     prefix: str
+    tls: ssl.SSLContext | None = None
 
 
 def run(wanted: Wanted, *, junit: Path | None, show_hex: bool, as_json: bool) -> int:
@@ -100,11 +103,14 @@ async def _checked(wanted: Wanted, console: Console) -> Report:
             benches = [await stack.enter_async_context(_attended(wanted, console))]
         else:
             check_command(wanted.command)
+            unheard = _each_once(partial(_no_tls, console))
             directory = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetfeed-check-"))
             )
             benches = [
-                await stack.enter_async_context(_program(wanted, wanted.command, directory, number))
+                await stack.enter_async_context(
+                    _program(wanted, wanted.command, directory, number, unheard)
+                )
                 for number in range(1, _at_once(wanted) + 1)
             ]
         return await run_cases(
@@ -124,7 +130,7 @@ def _at_once(wanted: Wanted) -> int:
 
 @contextlib.asynccontextmanager
 async def _program(
-    wanted: Wanted, command: str, directory: Path, number: int
+    wanted: Wanted, command: str, directory: Path, number: int, told: Callable[[str], None]
 ) -> AsyncIterator[Bench]:
     limits = FAST if wanted.fast else FULL
     async with _printed(wanted) as printed:
@@ -136,7 +142,14 @@ async def _program(
             printed=printed,
             reads_output=wanted.window == "-",
         )
-        bench = Bench(program, limits, prefix=wanted.prefix, outside=wanted.outside)
+        bench = Bench(
+            program,
+            limits,
+            prefix=wanted.prefix,
+            outside=wanted.outside,
+            tls=wanted.tls,
+            told=told,
+        )
         try:
             await bench.open()
             yield bench
@@ -158,6 +171,8 @@ async def _attended(wanted: Wanted, console: Console) -> AsyncIterator[Bench]:
             port=wanted.port,
             prefix=wanted.prefix,
             outside=wanted.outside,
+            tls=wanted.tls,
+            told=partial(_no_tls, console),
         )
         try:
             await bench.open()
@@ -167,6 +182,22 @@ async def _attended(wanted: Wanted, console: Console) -> AsyncIterator[Bench]:
             yield bench
         finally:
             await bench.close()
+
+
+def _no_tls(console: Console, why: str) -> None:
+    console.print(f"no TLS connection: {why}", style="yellow", soft_wrap=True, markup=False)
+
+
+def _each_once(told: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells a sentence that several clients give reason for once."""
+    heard: set[str] = set()
+
+    def tell(sentence: str) -> None:
+        if sentence not in heard:
+            heard.add(sentence)
+            told(sentence)
+
+    return tell
 
 
 def _with_patience(limits: Limits) -> Limits:

@@ -30,6 +30,9 @@ from simulator.device_check.limits import FULL
 from simulator.device_check.line import acknowledges, hello_of
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
     from simulator.device_check.device import Device
     from simulator.device_check.limits import Limits
     from simulator.device_check.line import Line
@@ -54,8 +57,19 @@ class Bench(Host):
         port: int = 0,
         prefix: str = "",
         outside: bool = False,
+        tls: ssl.SSLContext | None = None,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(device, limits, host=host, port=port, prefix=prefix, outside=outside)
+        super().__init__(
+            device,
+            limits,
+            host=host,
+            port=port,
+            prefix=prefix,
+            outside=outside,
+            tls=tls,
+            told=told,
+        )
         self.model = Replica()
         self._packet_id = 0
         self._epoch = _FIRST_EPOCH

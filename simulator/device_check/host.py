@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from devices.packets import Connack, Connect, Packet, Publish
 from simulator.device_check.case import NoDeviceError, failed
+from simulator.device_check.encryption import EncryptedPort
 from simulator.device_check.exchange import Exchange
 from simulator.device_check.greeting import hear
 from simulator.device_check.limits import FULL
 from simulator.device_check.line import Line, of_kind
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
     from simulator.device_check.device import Device
     from simulator.device_check.greeting import Greeting
     from simulator.device_check.limits import Limits
@@ -32,6 +36,8 @@ class Host:
         host, port: Where to listen; port 0 = any free one.
         prefix: What stands before all topics.
         outside: Keep the rules of a feed beside an outside broker.
+        tls: Our certificate and key; None: plain text.
+        told: Hears of each TLS handshake that failed for a new reason.
 
     Attributes:
         greeting: Of the connection that stands, or stood last.
@@ -39,6 +45,7 @@ class Host:
         prefix: What stands before all topics.
         ups: Every PUBLISH that the device ever sent, for the case that looks at them all.
         drops: How often we dropped a connection of the program as it runs now.
+        encrypted: Whether connections are.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class Host:
         port: int = 0,
         prefix: str = "",
         outside: bool = False,
+        tls: ssl.SSLContext | None = None,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.device = device
         self.limits = limits
@@ -60,7 +69,11 @@ class Host:
         self.drops = 0
         self.prefix = prefix
         self._host, self._port = host, port
-        self._server: asyncio.Server | None = None
+        self.encrypted = tls is not None
+        self._tls = tls
+        self._told = told
+        self._unencrypted = ""
+        self._server: asyncio.Server | EncryptedPort | None = None
         self._arrivals: deque[Line] = deque()
         self._arrived = asyncio.Event()
         self._line: Line | None = None
@@ -74,13 +87,19 @@ class Host:
             OSError: The address cannot be had.
             NoDeviceError: Its program cannot be started.
         """
-        self._server = await self._loop.create_server(self._new_line, self._host, self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
+        if self._tls is None:
+            plain = await self._loop.create_server(self._new_line, self._host, self._port)
+            self._server, self._port = plain, plain.sockets[0].getsockname()[1]
+        else:
+            port = self._server = EncryptedPort(self._tls, self._new_line, self._no_handshake)
+            self._port = await port.open(self._host, self._port)
         await self.device.start(self._host, self._port)
 
     async def close(self) -> None:
         """Listen no more and drop the device."""
-        if self._server is not None:
+        if isinstance(self._server, EncryptedPort):
+            await self._server.close()
+        elif self._server is not None:
             self._server.close()
         for line in (*self._arrivals, *([self._line] if self._line else [])):
             line.close()
@@ -169,7 +188,7 @@ class Host:
         if (words := self.device.ended()) is not None:
             raise failed(f"the program did not live on: {words}")
         wait = self.limits.reconnect if within is None else within
-        raise failed(f"the device did not connect again within {wait:g} s")
+        raise failed(f"the device did not connect again within {wait:g} s{self._no_tls}")
 
     async def admitted(self, *, present: bool | None = None) -> Line:
         """Let the device's next connection in and hear what it says first.
@@ -239,15 +258,28 @@ class Host:
         if await self.comes():
             return
         if (words := self.device.ended()) is not None:
-            raise NoDeviceError(f"the program did not connect: {words}")
+            raise NoDeviceError(f"the program did not connect: {words}{self._no_tls}")
         raise NoDeviceError(
-            f"no device connected to {self._host}:{self._port} within {self.limits.reconnect:g} s"
+            f"no device connected to {self._host}:{self._port} within {self.limits.reconnect:g} s{self._no_tls}"
         )
 
     def _new_line(self) -> Line:
         return Line(self.exchange, self._take, self._hear)
 
+    @property
+    def _no_tls(self) -> str:
+        """Why the last handshake failed, behind a sentence about a device that does not come."""
+        return f"; no TLS connection: {self._unencrypted}" if self._unencrypted else ""
+
+    def _no_handshake(self, why: str) -> None:
+        """A handshake failed: no case fails for it, as a device may try again otherwise."""
+        self.exchange.note(self._loop.time(), "", f"no TLS connection: {why}")
+        if why != self._unencrypted:
+            self._told(why)
+        self._unencrypted = why
+
     def _take(self, line: Line) -> None:
+        self._unencrypted = ""
         if len(self._arrivals) == _MAX_ARRIVALS:
             self._arrivals.popleft().close()
         self._arrivals.append(line)

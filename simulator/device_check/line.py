@@ -38,6 +38,8 @@ T = TypeVar("T")
 _MAX_PACKET = 1 << 16
 _MAX_INBOX = 500
 """Packets that a device may send before anybody looked at them; one that sends more is cut off."""
+_CLIENT_HELLO = b"\x16\x03"
+"""What TLS begins with: a record of the handshake, version 3.x (RFC 8446, 5.1)."""
 _LINGER_0 = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
 
@@ -65,6 +67,7 @@ class Line(asyncio.Protocol):
         self.inbox: list[Packet] = []
         self.answers_pings = True
         self.broke: str | None = None
+        self._spoke = False
 
     @property
     def open(self) -> bool:
@@ -89,6 +92,9 @@ class Line(asyncio.Protocol):
         except MalformedPacket as error:
             packets = error.packets
             self.broke = f"{error.reason.value}: {error.detail}"
+            if data.startswith(_CLIENT_HELLO) and not packets and not self._spoke:
+                self.broke = "it begins a TLS handshake, and this port is plain: give --cert"
+        self._spoke = True
         for packet, raw in packets:
             self._note("device", describe(packet), raw)
             self._heard(packet)

@@ -15,6 +15,9 @@ from simulator.device_check.exchange import describe
 from simulator.device_check.line import of_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devices.packets import Connect
     from simulator.device_check.bench import Bench
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -39,10 +42,20 @@ async def connect(bench: Bench) -> str:
         raise failed(
             f"its will is on {said.will.topic}: only {bench.up_topic} is allowed, so CONNECT is refused"
         )
-    if said.keep_alive == 0:
-        raise warned("keep-alive 0: it never notices that a connection is dead")
+    if careless := [*_careless(said, encrypted=bench.encrypted)]:
+        raise warned("; ".join(careless))
     session = "a clean" if said.clean_session else "a persistent"
     return f"client id {said.client_id!r}, {session} session, keep-alive {said.keep_alive} s"
+
+
+def _careless(said: Connect, *, encrypted: bool) -> Iterator[str]:
+    """What is no fault of a CONNECT, and yet no good."""
+    if said.keep_alive == 0:
+        yield "keep-alive 0: it never notices that a connection is dead"
+    if said.username is not None and said.password is None:
+        yield "a user name without a password: it proves nothing, unless by a client certificate"
+    if said.password is not None and not encrypted:
+        yield "its password goes in plain text, for everybody on the way to read: use TLS, and check it with --cert"
 
 
 async def subscribes_to_itself(bench: Bench) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ class Client:
     max_qos = 1
     clock = True
     outside = False
+    tls: ssl.SSLContext | None = None
     first_pause = 0.25
     hello_pause = 1.0
 
@@ -111,7 +113,7 @@ class Client:
     async def live(self) -> None:
         while True:
             try:
-                reader, self._writer = await asyncio.open_connection(*self._address)
+                reader, self._writer = await asyncio.open_connection(*self._address, ssl=self.tls)
             except OSError:
                 pass
             else:
