@@ -82,7 +82,22 @@ def test_the_scenarios_that_come_along_are_listed() -> None:
         (("none.toml",), "none.toml cannot be read: No such file or directory"),
         (("try.toml", "--gateway"), "--gateway and --data belong to --target"),
         (("try.toml", "--target", "http://x"), "must begin with mqtt:// or mqtts:// (--target)"),
-        (("try.toml", "--target", "mqtts://x"), "--target takes plain addresses"),
+        (
+            ("try.toml", "--ca", "ca.pem"),
+            "--ca, --password-file and --credentials belong to --target",
+        ),
+        (("try.toml", "--target", "mqtt://x", "--ca", "ca.pem"), "for mqtts:// alone (--target)"),
+        (("try.toml", "--target", "mqtts://x", "--ca", "ca.pem"), "--ca ca.pem cannot be read"),
+        (("try.toml", "--target", "mqtt://:pw@x"), "a password without a user name"),
+        (("try.toml", "--target", "mqtt://a@x", "--password-file", "no"), "no cannot be read"),
+        (
+            ("try.toml", "--target", "mqtt://x", "--credentials", "no"),
+            "--credentials no cannot be read",
+        ),
+        (
+            ("try.toml", "--target", "mqtt://x", "--credentials", "try.toml"),
+            "try.toml: the first line must name the columns",
+        ),
         (("try.toml", "--devices", "1"), "1 devices are too few"),
     ],
 )
