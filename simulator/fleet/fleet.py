@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from simulator.connection import Refused
 from simulator.fleet.device import Device
@@ -153,6 +153,16 @@ class Fleet:
                 f"{missing} of {len(self.devices)} devices are not subscribed after {within:.0f} s"
                 + (f" ({self._fault})" if self._fault else "")
             ) from None
+
+    async def deserted(self) -> NoReturn:
+        """Waits until the server has refused every device for good, as when all are revoked.
+
+        Raises:
+            FleetError: It has: nobody will ever be there again.
+        """
+        while any(device.state is not State.REFUSED for device in self.devices.values()):
+            await self._wait()
+        raise FleetError(f"the server refuses all {len(self.devices)} devices, {self._final} first")
 
     async def stop(self) -> None:
         """Disconnects all devices.

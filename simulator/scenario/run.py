@@ -284,6 +284,7 @@ class Run:
 
     async def _start(self, fleet: Fleet) -> None:
         await fleet.start(self._line.seconds + _GREETING, over=self._line.ramps[0].over)
+        await fleet.deserted()
 
     # ---- Rest
 

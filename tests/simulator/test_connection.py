@@ -25,7 +25,7 @@ from devices.packets import (
 )
 from simulator import connection
 from simulator.connection import Client, Publisher, Refused
-from simulator.fleet import DeviceSpec, Fleet
+from simulator.fleet import DeviceSpec, Fleet, FleetError
 from tests.simulator.tiny_feed import Session, TinyFeed
 
 if TYPE_CHECKING:
@@ -257,6 +257,17 @@ async def test_packets_behind_the_one_that_made_us_leave_are_not_taken(feed: Tin
     await leaver.open_connection("127.0.0.1", feed.port)
     leaver.data_received(puback(1) + puback(2))
     assert taken == [Puback(1)]
+
+
+async def test_a_fleet_that_is_refused_as_a_whole_says_so_at_once(feed: TinyFeed) -> None:
+    specs = [DeviceSpec("one"), DeviceSpec("two")]
+    async with Fleet(specs, host="127.0.0.1", port=feed.port) as fleet:
+        await fleet.start()
+        feed.refuse = 5
+        for device in ("one", "two"):
+            feed.kick(device)
+        with pytest.raises(FleetError, match=r"refuses all 2 devices, .*\(return code 5\) first"):
+            await fleet.deserted()
 
 
 async def test_a_fleet_may_be_encrypted() -> None:
