@@ -24,7 +24,7 @@ from broker.explanations import explaining
 from broker.figures.histogram import Histogram
 from broker.learning import LearningLoop
 from broker.overload.coalescing import Gathered
-from broker.overload.levels import EFFECTS
+from broker.overload.levels import EFFECTS, Level
 from broker.overload.overload import Overload
 from broker.overload.portions import Portion
 from broker.overload.watch import Watch
@@ -165,6 +165,7 @@ class Service:
         self._push_at = 0.0
         self._urgent = False
         self._hurry_at = 0.0
+        self._personal = True
         self._later: asyncio.TimerHandle | None = None
         self.commits, self.chunks = Histogram(), Histogram()
         self._scheduled = False
@@ -560,16 +561,18 @@ class Service:
     def load_changed(self, verdict: Verdict) -> None:
         """Another level of overload begins."""
         effects = EFFECTS[verdict.level]
+        # What ranks everything anew comes back when there is time for it, not as soon as there would be without.
+        back = verdict.level is Level.NORMAL
+        self._personal = effects.personal and (self._personal or back)
+        diverse = effects.diverse and (self.engine.diverse or back)
         if self.learning is not None:
-            self.learning.lighten(
-                diverse=effects.diverse, personal=effects.personal, now=self.now()
-            )
-        if effects.diverse and not self.engine.diverse:
+            self.learning.lighten(diverse=diverse, personal=self._personal, now=self.now())
+        if diverse and not self.engine.diverse:
             # What was shown meanwhile goes by keys alone.
             for index, shelf in enumerate(self.roster.shelves):
                 rows = [row for row, live in enumerate(shelf.lives) if live is not None]
                 self._changed.add(index, np.array(rows, np.int32), self._loop.time())
-        self.engine.diverse = effects.diverse
+        self.engine.diverse = diverse
         self._schedule()
 
     # ---- Connections: what the lane reports

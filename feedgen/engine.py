@@ -517,7 +517,11 @@ class Engine:
         self._state.now = now
         left = self._work_off(URGENT, max_rows)
         if urgent:
+            # Rows that such an item passed by, as they wait to be built anew, are at the head of the queue.
+            if self._state.hastened:
+                self._build(left)
             left = 0
+        self._state.hastened = False
         if left > 0:
             half = left - left // 2
             left += self._build(half) - half

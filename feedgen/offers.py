@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedgen.jobs import URGENT
 from feedgen.personal import admit, reach
 from feedgen.shelf import PENDING
 from feedgen.windows import NO_ROWS
@@ -28,6 +29,7 @@ def offer(state: State, job: Offer, chunk: Segment) -> None:
     windows = state.shelves[number].windows
     columns = state.columns
     every = rows
+    _hasten(state, job, number, rows)
     if job.replaces:
         rows = clean(state, number, rows)
     key = columns.key(job.index, state.baseline.by_level[level])
@@ -55,6 +57,7 @@ def offer_together(state: State, jobs: Sequence[Offer]) -> None:
         job = jobs[place]
         while (chunk := job.take(state, UNBOUNDED)) is not None:
             key = columns.key(job.index, state.baseline.by_level[chunk.level])
+            _hasten(state, job, chunk.shelf, chunk.rows)
             offered.setdefault(chunk.shelf, []).append((job, chunk.rows, key))
     for shelf, parts in offered.items():
         _offer_pairs(state, shelf, parts)
@@ -117,6 +120,12 @@ def _taking(state: State, job: Offer, number: int, rows: Rows, key: int) -> tupl
     if not admitted.all():
         rows, keys = rows[admitted], keys[admitted]
     return rows, keys
+
+
+def _hasten(state: State, job: Offer, number: int, rows: Rows) -> None:
+    """Have those rows built first that an urgent item will only reach when they are."""
+    if job.rank == URGENT and state.shelves[number].waiting:
+        state.hastened |= state.shelves[number].hasten(rows)
 
 
 def withdraw(state: State, chunk: Segment) -> None:

@@ -45,6 +45,7 @@ class Shelf:
 
     __slots__ = (
         "_free",
+        "_hastened",
         "_least_capacity",
         "_pending",
         "_used",
@@ -71,6 +72,7 @@ class Shelf:
         self.seated = 0
         self._least_capacity = MAX_CAPACITY
         self._used = 0
+        self._hastened: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._free: list[int] = []
         # (stamp when the first of them was queued, rows), oldest first
         self._pending: deque[tuple[int, array[int]]] = deque()
@@ -145,12 +147,22 @@ class Shelf:
         rows = np.array(batch[:most], np.int32)
         if len(batch) > most:
             self._pending.appendleft((since, batch[most:]))
+        self._hastened[rows] = False
         # Meanwhile some were given back, or given back and queued a second time.
         return since, np.unique(rows[self.stamp[rows] == PENDING])
 
     def put_back(self, since: int, rows: Rows) -> None:
         """Return rows to the head of the queue."""
         self._pending.appendleft((since, array("i", rows.tobytes())))
+
+    def hasten(self, rows: Rows) -> bool:
+        """Build those of `rows` first that wait to be built anew; whether there are any."""
+        rows = rows[(self.stamp[rows] == PENDING) & ~self._hastened[rows]]
+        if rows.size:
+            # They stay further behind, too, where they will be found built.
+            self.put_back(self._pending[0][0], rows)
+            self._hastened[rows] = True
+        return bool(rows.size)
 
     @property
     def pending_since(self) -> int | None:
@@ -170,3 +182,4 @@ class Shelf:
         self.capacity = np.concatenate((self.capacity, np.zeros(more, np.uint16)))
         self.follow = np.concatenate((self.follow, np.zeros(more, np.int32)))
         self.stamp = np.concatenate((self.stamp, np.full(more, FREE, np.int64)))
+        self._hastened = np.concatenate((self._hastened, np.zeros(more, np.bool_)))

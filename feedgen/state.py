@@ -56,6 +56,7 @@ class State:
         version: grows with every change of the live items.
         oversize: items times devices kept out as no form of the payload fits.
         rebuilt: rows built anew.
+        hastened: whether an urgent item has put rows at the head of a queue, in this step.
         candidates: what rebuilds found per follow set and depth, true for `candidates_of`.
         candidates_of: a `version`.
     """
@@ -70,6 +71,7 @@ class State:
         "columns",
         "contests",
         "dismissers",
+        "hastened",
         "notes",
         "now",
         "oversize",
@@ -101,6 +103,7 @@ class State:
         self.version = 0
         self.oversize = 0
         self.rebuilt = 0
+        self.hastened = False
         self.candidates: dict[tuple[tuple[str, ...], int, bool], Candidates] = {}
         self.candidates_of = 0
         self._changed: list[list[Rows]] = [[] for _ in SHELVES]

@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import tempfile
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from rich.console import Console
 
+from broker.commands.ending import end_at
 from broker.commands.shell import Code, Failure
 from broker.commands.simulate_hosts import OneServer, Running, SeveralNodes
 from broker.commands.simulate_knock import knock
@@ -31,7 +31,7 @@ from simulator.scenario.screen import screen, summary
 from simulator.sources import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from broker.commands.simulate_target import Target
     from simulator.fleet import DeviceSpec
@@ -188,31 +188,8 @@ def _run(run: Run) -> Result:
 
 
 async def _until_signal(run: Run) -> Result:
-    task = asyncio.current_task()
-    assert task is not None
-    with _interrupting(task):
-        return await run.run()
-
-
-@contextmanager
-def _interrupting(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Cancel the task at the first Ctrl-C or SIGTERM; further ones change nothing, as it is ending already."""
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def interrupt() -> None:
-        nonlocal asked
-        if not asked:
-            asked = True
-            task.cancel()
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, interrupt)
-    try:
-        yield
-    finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(each)
+    end_at(signal.SIGINT, signal.SIGTERM)
+    return await run.run()
 
 
 def _room_for(sockets: int) -> None:

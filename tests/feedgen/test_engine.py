@@ -260,6 +260,23 @@ def test_a_step_for_urgent_items_does_nothing_else(bench):
     assert bench.engine.window(seat) == [urgent.n, other.n]
 
 
+def test_an_urgent_item_has_rows_built_first_that_wait_to_be_built_anew(bench):
+    others = [bench.seat(f"other/{n}") for n in range(50)]
+    seat = bench.seat("alarms/#")
+    bench.run_dry()
+    for waiting in (*others, seat):
+        bench.engine.refresh(waiting)
+    urgent = bench.record("alarms/fire", priority=3)
+    for number in range(3):  # again and again it is the same row that waits
+        bench.publish(replace(urgent, version=number))
+        bench.engine.step(LANDMARK, 2_000, urgent=True)
+    assert bench.engine.window(seat) == [urgent.n]
+    assert not all(bench.engine.filled(other) for other in others)
+    bench.run_dry()
+    assert all(bench.engine.filled(other) for other in others)
+    assert bench.engine.window(seat) == [urgent.n]
+
+
 def test_a_retracted_item_leaves_at_once_however_little_its_retraction_says(bench):
     seat = bench.seat(k=1)
     bench.add(priority=0, at=-1)

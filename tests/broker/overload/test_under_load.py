@@ -188,14 +188,16 @@ async def test_diversity_and_personal_ranks_are_given_up_and_come_back(serve: Se
         return service.engine.diverse, exploring, ranking.rung.name
 
     seen = [gives_up()]
-    for level in (Level.PLAIN, Level.TOPIC_ONLY, Level.PLAIN, Level.COALESCING):
+    for level in (Level.PLAIN, Level.TOPIC_ONLY, Level.PLAIN, Level.COALESCING, Level.NORMAL):
         reach_down(served, level)
         seen.append(gives_up())
+    # What ranks everything anew comes back with the last level alone.
     assert seen == [
         (True, True, "LIVE"),
         (False, False, "LIVE"),
         (False, False, "POPULARITY"),
-        (False, False, "LIVE"),
+        (False, False, "POPULARITY"),
+        (False, False, "POPULARITY"),
         (True, True, "LIVE"),
     ]
 
