@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from broker.web.pages.worst import Worst
 
 
-def look(served: Served, ahead: float, stall_after: float = 60.0, most: int = 20) -> list[Worst]:
-    """As the page would look so many seconds from now."""
+def look(
+    served: Served,
+    ahead: float,
+    stall_after: float = 60.0,
+    most: int = 20,
+    since: float | None = None,
+) -> list[Worst]:
+    """As the page would look so many seconds from now, or from that moment on the loop's clock."""
     service = served.server.service
-    now = asyncio.get_running_loop().time() + ahead
-    return worst(service.roster.shelves, service.engine, now, stall_after, most)
+    now = asyncio.get_running_loop().time() if since is None else since
+    return worst(service.roster.shelves, service.engine, now + ahead, stall_after, most)
 
 
 async def test_devices_that_keep_up_are_not_named(served: Served) -> None:
@@ -78,12 +84,13 @@ async def test_the_very_worst_stand_first_and_only_so_many_are_named(served: Ser
         await device.frame(ack=False)
     await served.at_rest()
 
-    found = look(served, ahead=30.0)
+    now = asyncio.get_running_loop().time()
+    found = look(served, ahead=30.0, since=now)
     assert {each.device for each in found} == set(names)
     assert [each.seconds for each in found] == sorted(
         (each.seconds for each in found), reverse=True
     )
-    assert look(served, ahead=30.0, most=2) == found[:2]
+    assert look(served, ahead=30.0, most=2, since=now) == found[:2]
 
 
 async def test_a_device_whose_budget_is_spent_waits_for_it(
