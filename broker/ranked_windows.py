@@ -200,8 +200,8 @@ class RankedWindows(ABC):
 
     def _refresh_some(self) -> None:
         """Devices that showed what they like see what was learned from it."""
-        if self.ranking.rung is not Rung.LIVE:
-            return  # all devices see the same, and none what was learned of it
+        if self.ranking.rung > Rung.SNAPSHOT:
+            return  # items rank the same for all devices: nobody sees what was learned of one
         for device in list(islice(self._refreshing, _REFRESHED)):
             del self._refreshing[device]
             live = self._roster.get(device)

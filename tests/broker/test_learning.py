@@ -138,6 +138,23 @@ async def test_feedback_that_is_repeated_teaches_nothing(serve: Serve) -> None:
     assert [served.window(name) for name in FLEET] == windows
 
 
+@pytest.mark.parametrize(
+    ("rung", "refreshed"),
+    [(Rung.LIVE, 1), (Rung.POPULARITY, 0), (Rung.NEWEST, 0)],
+)
+async def test_no_window_is_ranked_anew_for_its_device_while_items_rank_the_same_for_all(
+    serve: Serve, rung: Rung, refreshed: int
+) -> None:
+    served, _ = await taught(serve)
+    await eventually(lambda: served.count("ranking", "refreshed") == len(FLEET))
+    learning = served.server.service.learning
+    assert learning is not None
+    learning.ranking.ladder.pin(rung, served.server.service.now())
+    learning._refreshing[FLEET[0]] = None
+    learning._refresh_some()
+    assert served.count("ranking", "refreshed") == len(FLEET) + refreshed
+
+
 async def test_a_device_that_opened_something_sees_soon_what_was_learned_from_it(
     serve: Serve,
 ) -> None:

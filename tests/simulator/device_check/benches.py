@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.device_check.bench import Bench
 from simulator.device_check.case import Result
@@ -36,9 +36,9 @@ HASTY = replace(PATIENT, answer=1.0, reconnect=2.0, hello_again=(0.9, 1.8))
 
 @asynccontextmanager
 async def bench_with(
-    client: Client, *, outside: bool = False, limits: Limits = PATIENT
+    client: Client, *, outside: bool = False, limits: Limits = PATIENT, **more: Any
 ) -> AsyncIterator[Bench]:
-    bench = Bench(client, limits, outside=outside)
+    bench = Bench(client, limits, outside=outside, **more)
     await bench.open()
     try:
         yield bench

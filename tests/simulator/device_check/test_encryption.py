@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,12 @@ from simulator.device_check.case import NoDeviceError, Status
 from simulator.device_check.cases import chosen
 from simulator.device_check.encryption import fault_of
 from simulator.device_check.run import tried
+from tests.simulator.device_check import benches
 from tests.simulator.device_check.benches import HASTY, PATIENT, result_of
 from tests.simulator.device_check.clients import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from devices.packets import Connect
     from simulator.device_check.limits import Limits
@@ -55,17 +55,10 @@ class Encrypted(Client):
         return replace(super().connect(), username=self.user, password=self.password)
 
 
-@asynccontextmanager
-async def bench_with(
+def bench_with(
     client: Client, heard: list[str], limits: Limits = PATIENT
-) -> AsyncIterator[Bench]:
-    bench = Bench(client, limits, tls=ours(), told=heard.append)
-    await bench.open()
-    try:
-        yield bench
-    finally:
-        await client.cut_power()
-        await bench.close()
+) -> AbstractAsyncContextManager[Bench]:
+    return benches.bench_with(client, limits=limits, tls=ours(), told=heard.append)
 
 
 @pytest.mark.parametrize(
