@@ -549,8 +549,8 @@ class Engine:
 
     @property
     def urgent(self) -> bool:
-        """Whether work on an urgent item is left."""
-        return self._queue.first(URGENT) is not None
+        """Whether work on an urgent item is left, or on rows that are built anew and may come to show one by it."""
+        return self._queue.first(URGENT) is not None or any(s.waiting for s in self._state.shelves)
 
     def _work_off(self, lowest: int, budget: int) -> int:
         """Work on jobs of rank `lowest` or higher; return what is left of the budget."""
