@@ -10,6 +10,10 @@ pins it to the release named in `pyproject.toml`:
 
 `BrokerContext._broker_instance`: a plugin of a stock `amqtt -c` is given the context alone, but
 `Broker.external_connected`, which is public, is a method of the broker.
+
+`Broker._subscriptions`: amqtt walks over it while it asks its plugins whether each subscriber may receive a
+message. Whoever subscribes or leaves meanwhile ends the walk with an error, and the message is lost for
+the rest; so the bridge puts a `_Subscriptions` in its place, of which each walk has its own copy.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from devices.packets import (
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from amqtt.broker import Broker, BrokerContext
     from amqtt.session import ApplicationMessage, Session
@@ -78,6 +82,8 @@ class Bridge:
 
     def start(self) -> None:
         """Connects both sides."""
+        # Before anything is awaited, so that no walk is under way over the one that is replaced.
+        self._broker._subscriptions = _Subscriptions(self._broker.subscriptions)  # noqa: SLF001
         self._tasks.append(asyncio.ensure_future(self._listen()))
         if self._exchange.told:
             self._silence_amqtt()
@@ -163,6 +169,19 @@ class Bridge:
             await self._context.broadcast_message(message.topic, message.payload, message.qos)
             if retain:
                 await self._context.retain_message(message.topic, message.payload, message.qos)
+
+
+class _Subscriptions(dict[str, "list[tuple[Session, int]]"]):
+    """amqtt's subscriptions by filter, which may change under whoever walks over them.
+
+    A walk costs a copy. amqtt matches each filter against the topic on the way, which costs far more.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self.keys()))
+
+    def items(self) -> Any:
+        return [(name, list(subscribers)) for name, subscribers in super().items()]
 
 
 class _Writer(WriterAdapter):

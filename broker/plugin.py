@@ -18,8 +18,10 @@ where it is loaded, is stopped then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +91,8 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
             self._fail(error)
             return
         self.server = server
+        if self.config.embedded is None:
+            interrupt_between_turns(asyncio.get_running_loop())
         if self._settings.topics.enabled:
             self._bridge = Bridge(self._context, server.exchange, server.counters)
             self._bridge.start()
@@ -150,3 +154,19 @@ class FeedPlugin(BaseAuthPlugin, BaseTopicPlugin):
         """A client of amqtt's own listeners has published."""
         if self._bridge is not None:
             self._bridge.received(message)
+
+
+def interrupt_between_turns(loop: asyncio.AbstractEventLoop) -> None:
+    """Lets Ctrl-C interrupt a loop between two callbacks, not within one.
+
+    A stock amqtt ends in order on a KeyboardInterrupt. Python raises it between any two lines: one of the
+    feed's would be left half done, and numpy swallows it where it calls Python itself, so that amqtt goes on.
+    Whoever has a handler of their own keeps it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # no main thread
+            loop.add_signal_handler(signal.SIGINT, _interrupt)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

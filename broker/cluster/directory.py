@@ -322,7 +322,7 @@ class Directory(Writing):
 
     def _compare(self, entry: Entry, found: Found) -> None:
         """What is in the store now, against what was last seen there."""
-        if entry.is_writing or entry.claiming is not None:
+        if entry.is_writing or entry.is_adding or entry.claiming is not None:
             entry.is_outdated = True  # its answer tells whether this is news
         elif found.blob is None and entry.base is not None:
             self.resident.removed(entry.device)

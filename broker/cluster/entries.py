@@ -49,7 +49,7 @@ class Entry:
         is_writing: Whether a write is under way.
         is_unsaved: Whether there is something to write.
         notice: What all nodes are told with the next write; None if it is not the operator's.
-        is_outdated: Whether another node wrote while a write was under way.
+        is_outdated: Whether another node wrote while a write was under way, or about to be.
         profile: What is written.
         waiting: Called when what is unsaved is durable.
         looking: Resolves when the store has said what there is.
@@ -77,6 +77,11 @@ class Entry:
     claiming: asyncio.Future[None] | None = None
     ended: asyncio.Future[None] | None = None
     elsewhere: float = float("-inf")
+
+    @property
+    def is_adding(self) -> bool:
+        """Whether the operator has added it here and the store does not know yet."""
+        return self.is_unsaved and self.version == 0 and self.notice is not None
 
     @property
     def is_busy(self) -> bool:

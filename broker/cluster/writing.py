@@ -210,6 +210,8 @@ class Writing(ABC):
             tell(waiting, StoreError(f"device {entry.device} exists already"))
             mine.become(theirs)
             entry.version, entry.base = found.version, found.blob
+            # Where registration is open somebody may be in here under that name, and has proven nothing.
+            self.resident.changed(mine, why_to_end(Profile(entry.device), theirs))
             self._after_write(entry)
             return
         else:

@@ -108,7 +108,11 @@ def _state(found: Mapping[str, Any], now: float) -> str:
 
 def _trial(found: Mapping[str, Any]) -> Iterator[str]:
     name = f"{shell.readable(found['id'])} on {shell.readable(found['channel'])}"
-    yield f"{name} would be {_OUTCOMES[found['outcome']]}; nothing was sent"
+    outcome = _OUTCOMES[found["outcome"]]
+    if found["outcome"] == "retract" and found["held"] != "live":
+        there = "of what is not there" if found["held"] is None else "of what was retracted already"
+        outcome = f"{outcome} {there}"
+    yield f"{name} would be {outcome}; nothing was sent"
     devices, places, away = found["devices"], found["places"], found["away"]
     yield _line(devices["following"], "devices follow its channel")
     for reason in ("where", "dismissed", "oversize"):

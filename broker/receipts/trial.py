@@ -72,9 +72,9 @@ async def try_out(service: Service, item: Item, publisher: str, samples: int) ->
     now_ms = service.now_ms()
     held = service.catalog.find(item.channel, item.id)
     outcome = foreseen(held, item, now_ms)
-    live = held is not None and held.expires * 1000 > now_ms
+    live = None if held is None or held.expires * 1000 <= now_ms else held
     record = Record(
-        n=held.n if live and held is not None else 0,
+        n=0 if live is None else live.n,
         version=0,
         item=item,
         published_ms=now_ms,
@@ -99,6 +99,7 @@ async def try_out(service: Service, item: Item, publisher: str, samples: int) ->
     kept_out = {name: absent.pop(name) for name in ("where", "dismissed", "oversize")}
     return {
         "outcome": outcome.value,
+        "held": live and ("retracted" if live.retracted else "live"),
         "channel": item.channel,
         "id": item.id,
         "devices": {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ from pathlib import Path
 import pytest
 from amqtt.broker import Broker
 
-from broker.plugin import FeedPlugin
-from devices.packets import Disconnect, Publish
+from broker.plugin import FeedPlugin, interrupt_between_turns
+from devices.packets import Disconnect, Publish, Subscribe, Unsubscribe
 from tests.broker.support import CLEAN_ENVIRONMENT, PATIENCE, ROOT, Peer, Target, eventually, item
 
 YAML = """
@@ -118,6 +119,45 @@ async def test_a_stock_amqtt_keeps_positions_when_it_is_interrupted(
     finally:
         await second.drop_peers()
         second.interrupt()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT as in a process of its own; the tests' own may have another handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_an_interrupt_lets_what_has_begun_come_to_its_end() -> None:
+    done = []
+
+    def begun() -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append("begun")
+
+    loop = asyncio.new_event_loop()
+    try:
+        interrupt_between_turns(loop)
+        loop.call_soon(begun)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(PATIENCE))
+    finally:
+        loop.close()
+    assert done == ["begun"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_whoever_heeds_interrupts_already_goes_on_to() -> None:
+    heard = []
+    signal.signal(signal.SIGINT, lambda *_: heard.append("theirs"))
+    loop = asyncio.new_event_loop()
+    interrupt_between_turns(loop)
+    signal.raise_signal(signal.SIGINT)
+    loop.close()
+    assert heard == ["theirs"]
 
 
 async def test_a_feed_that_cannot_start_ends_a_stock_amqtt(tmp_path: Path) -> None:
@@ -239,6 +279,24 @@ async def test_messages_cross_between_the_lane_and_amqtts_own_listeners(beside: 
         found = {(packet := await message(late, topic)).payload for topic in ("home/a", "home/b")}
         assert found == {b"from the lane", b"from the other port"}
         assert packet.retain
+
+
+async def test_amqtts_own_listeners_miss_nothing_while_others_subscribe_and_leave(
+    beside: Beside,
+) -> None:
+    """amqtt asks its plugins about each subscriber while it walks over them all."""
+    publisher = await beside.lane.connect("publisher")
+    listeners = [await beside.plain.connect(f"listener{number}") for number in range(4)]
+    for listener, asked in zip(listeners, ("home", "+", "#", "home/#"), strict=True):
+        await listener.subscribe((asked, 0))
+    restless = await beside.plain.connect("restless")
+    told = [b"%d" % number for number in range(60)]
+    for number, payload in enumerate(told):
+        publisher.send(Publish("home", payload))
+        restless.send(Subscribe(2 * number + 1, ((f"other/{number}", 0),)))
+        restless.send(Unsubscribe(2 * number + 2, (f"other/{number}",)))
+    for listener in listeners:
+        assert [(await message(listener, "home")).payload for _ in told] == told
 
 
 async def test_a_client_of_another_listener_is_not_let_in_by_a_name_the_lane_knows(

@@ -28,8 +28,8 @@ export function retraction({ channel, id }, left = () => 0) {
     go.disabled = true; // so that the keyboard is at the other one: a key too many changes nothing
     dialog.showModal();
     await attempt(async () => {
-      const { outcome, places, devices } = await post("/api/v1/items/trial", asked());
-      if (outcome !== "retract") throw new Error("It is not there any more, or was retracted already.");
+      const { held, places, devices } = await post("/api/v1/items/trial", asked());
+      if (held !== "live") throw new Error("It is not there any more, or was retracted already.");
       put(words, devices.following === 0 ? "No device that was here lately has it in its window."
         : `${fmt.of(places.seen, "device")} that ${places.seen === 1 ? "shows" : "show"} it would lose it. It cannot be taken back: to show it again, it has to be published again.`);
       go.disabled = false;

@@ -12,6 +12,7 @@ const OUTCOMES = {
   stale: "What is there is newer: it would change nothing.",
   retract: "It would take the item out of every feed.",
 };
+const GONE = "There is nothing to take out: it would only keep the item from coming back late.";
 const UNITS = [["minutes", 60], ["hours", 3600], ["days", 86400]];
 const FOLLOWED = 120_000; // milliseconds for which a receipt counts up here
 
@@ -146,7 +147,7 @@ function trial(found) {
   ].filter((part) => part.count > 0);
   const line = (count, words) => count > 0 && el("li", {}, el("b", {}, fmt.count(count)), el("span", {}, words));
   return el("section", { class: "panel", "aria-label": "Dry run" },
-    el("header", {}, el("h2", {}, "Dry run: nothing was sent"), el("span", { class: "muted" }, OUTCOMES[found.outcome])),
+    el("header", {}, el("h2", {}, "Dry run: nothing was sent"), el("span", { class: "muted" }, gone && found.held !== "live" ? GONE : OUTCOMES[found.outcome])),
     el("p", { class: "big" }, fmt.count(places.seen), el("span", { class: "muted small" }, ` of ${fmt.of(devices.following, "device")} that follow the channel would ${gone ? "lose" : "show"} it`)),
     parts.length > 0 && [
       stack(parts.map((part) => ({ class: part.class, share: part.count / devices.following, title: `${fmt.count(part.count)} ${part.words}` })), "Where it would stand"),

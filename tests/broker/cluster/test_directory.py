@@ -225,6 +225,44 @@ async def test_nothing_is_durable_that_a_fenced_holder_writes() -> None:
     assert not one.directory.holds("kitchen")
 
 
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_of_two_operators_who_add_a_device_the_later_one_is_refused(turns: int) -> None:
+    """Whether or not word of the first has come before the second is handed to the store."""
+    world, one, two = await houses()
+    for house in (one, two):
+        house.directory.use("kitchen")
+        await house.directory.look_up(("kitchen",))
+    two.directory.wake = lambda: None  # its turn to flush comes later
+    first, second = (
+        asyncio.ensure_future(house.directory.write(house.registry.add("kitchen", follow=(word,))))
+        for house, word in ((one, "first"), (two, "second"))
+    )
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    two.directory.flush()
+    await first
+    with pytest.raises(StoreError, match="device kitchen exists already"):
+        await second
+    await settled()
+    assert stored(world, "kitchen").follow == ("first",)
+    known = two.registry.get("kitchen")
+    assert known is not None
+    assert known.follow == ("first",)
+
+
+async def test_who_is_in_unproven_goes_when_the_device_turns_out_to_be_added_elsewhere() -> None:
+    world, _, two = await houses()
+    await two.hold("kitchen")
+    kept = world.devices["kitchen"]
+    added = Profile("kitchen", ("#",), secret_hash=b"x" * 32)
+    kept.version, kept.blob = world.serial(), added.pack()
+    mine = two.registry.get("kitchen")
+    assert mine is not None
+    with pytest.raises(StoreError, match="device kitchen exists already"):
+        await two.directory.write(mine, "secret_rotated")
+    assert ("secret_rotated", "kitchen") in two.said
+
+
 async def test_the_operator_is_told_when_the_device_has_just_moved() -> None:
     _, one, two = await houses()
     profile = await one.hold("kitchen")

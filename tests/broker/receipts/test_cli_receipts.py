@@ -40,6 +40,7 @@ RECEIPT: dict[str, Any] = {
 }
 TRIAL: dict[str, Any] = {
     "outcome": "update",
+    "held": "live",
     "channel": "alerts/ca",
     "id": "flood",
     "devices": {
@@ -170,6 +171,18 @@ def test_a_dry_run_of_a_retraction_says_who_would_lose_the_item(
     assert said[0] == "flood on alerts/ca would be a retraction; nothing was sent"
     assert "8,900 show it now, and would lose it" in said
     assert not any("would show it" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [(None, "of what is not there"), ("retracted", "of what was retracted already")],
+)
+def test_a_dry_run_of_a_retraction_says_that_there_is_nothing_to_retract(
+    told: Callable[..., Result], held: str | None, said: str
+) -> None:
+    answer = {**TRIAL, "outcome": "retract", "held": held}
+    first = lines(told(answer, "publish", "news", "--retract", "--id", "x", "--dry-run"))[0]
+    assert first == f"flood on alerts/ca would be a retraction {said}; nothing was sent"
 
 
 def test_an_item_that_the_server_would_refuse_is_refused_before_it_is_asked(

@@ -124,6 +124,21 @@ async def test_a_retraction_is_tried_on_those_who_would_lose_the_item(served: Se
     assert (found["outcome"], found["places"]["seen"]) == ("retract", 1)
 
 
+@pytest.mark.parametrize("ttl", [60, 86_400])
+async def test_a_trial_says_what_there_is_under_the_id(served: Served, ttl: int) -> None:
+    retraction = msgpack.packb({"id": "new", "retract": True, "ttl": ttl})
+
+    async def held() -> str | None:
+        found = await served.command("item.trial", channel="news", packet=retraction, samples=0)
+        return found["held"]  # type: ignore[no-any-return]
+
+    assert await held() is None
+    await served.publish(item("new", "rain"))
+    assert await held() == "live"
+    await served.publish({"id": "new", "retract": True})
+    assert await held() == "retracted"
+
+
 async def test_devices_without_budget_or_in_quiet_hours_are_held_back_from_all_but_the_urgent(
     served: Served,
 ) -> None:

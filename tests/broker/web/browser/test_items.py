@@ -105,7 +105,7 @@ async def test_a_retraction_that_comes_too_late_is_told_in_the_question(
     async with tab(browser) as look:  # the browser itself complains about what is withheld
         await look.page.route("**/api/v1/item/**", only_once)
         page = await look.open(site, "/item/news/a")
-        await site.publish({"id": "a", "retract": True, "ttl": 86_400})
+        await site.publish({"id": "a", "retract": True, "ttl": 3_600})  # not as the page would
         await site.at_rest()
         await page.get_by_role("button", name="Retract…").click()
         await expect(page.get_by_role("alert")).to_contain_text("was retracted already")
