@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LOOKS = 20
+"""Questions to the store, one after the other, when exactly another node has claimed a device."""
+
 _LOOK_AT_ONCE = 1_000
 """Profiles that one question to the store is about."""
 
@@ -172,7 +175,7 @@ class Directory(Writing):
                 future = self._store.claim(device, self._wait, max(0.0, monotonic() - came))
                 future.add_done_callback(partial(self._claimed, entry))
             await asyncio.shield(entry.claiming)
-        if came < entry.elsewhere:
+        if not await self._came_since(entry, came):
             raise Elsewhere(f"{device} has gone to another node meanwhile")
         if not (self.holds(device) and entry.is_known):
             raise StoreError(f"the store was closed, or another node was quicker to claim {device}")
@@ -189,18 +192,48 @@ class Directory(Writing):
         held = await self._store.still_held(entry.device, token)
         if self._entries.get(entry.device) is not entry or entry.token is None:
             return False
-        if held or entry.token != token:
+        if held is not None or entry.token != token:
             return True
         if entry.is_writing:
             raise StoreError(f"another node has just taken over {entry.device}: try again")
         self.lose(entry.device)
         return False
 
+    async def _came_since(self, entry: Entry, came: float) -> bool:
+        """Whether a client came here after the device was last claimed elsewhere.
+
+        The store's clock says how long ago that was when it was asked, and this node's when the answer was here:
+        however long the answer took it may have been later. A client that comes from another node in that time
+        would be sent away, so the store is asked again, for an answer that takes less. An answer that was on its
+        way for long, as where the store was away, says the same each time.
+
+        Raises:
+            StoreError: The store has closed.
+        """
+        for _ in range(_LOOKS):
+            token = entry.token
+            if came >= entry.elsewhere or token is None or entry.ago == inf:
+                break
+            asked = monotonic()
+            since = await self._store.still_held(entry.device, token)
+            if (
+                since is None
+                or self._entries.get(entry.device) is not entry
+                or entry.token != token
+            ):
+                break
+            entry.elsewhere = min(entry.elsewhere, monotonic() - since - entry.ago)
+            if came < asked - since - entry.ago:
+                break  # however little the next answer takes
+        return came >= entry.elsewhere
+
     def _claimed(self, entry: Entry, future: asyncio.Future[Claim | Late]) -> None:
         claiming, entry.claiming = entry.claiming, None
         claim = None if future.cancelled() or future.exception() else future.result()
         if claim is not None:
-            entry.elsewhere = max(entry.elsewhere, monotonic() - claim.ago)
+            entry.ago = claim.ago
+            if claim.ago < inf:
+                entry.elsewhere = monotonic() - claim.ago
         if isinstance(claim, Claim):
             entry.token = claim.token
             self.moves["claimed"] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from devices.profile import BadProfile, Profile
@@ -55,8 +56,8 @@ class Entry:
         looking: Resolves when the store has said what there is.
         claiming: Resolves when a claim that is under way was answered.
         ended: Resolves when the device was let go.
-        elsewhere: When another node last claimed the device, as far as this one knows: monotonic seconds of this
-            process, rather too late than too early.
+        ago: Seconds by which another node had claimed the device before this one did; inf if that is not known.
+        elsewhere: When that was at the latest, as far as this node knows: monotonic seconds of this process.
     """
 
     device: str
@@ -76,7 +77,8 @@ class Entry:
     looking: asyncio.Future[None] | None = None
     claiming: asyncio.Future[None] | None = None
     ended: asyncio.Future[None] | None = None
-    elsewhere: float = float("-inf")
+    ago: float = inf
+    elsewhere: float = -inf
 
     @property
     def is_adding(self) -> bool:

@@ -239,7 +239,7 @@ class MemoryNode:
         self._queue(lambda: self._world.claim(self, future, device, wait, since), future)
         return future
 
-    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+    def still_held(self, device: str, token: int) -> asyncio.Future[float | None]:
         """See `SharedStore.still_held`."""
         return self._ask(lambda: self._world.still_held(device, token))
 

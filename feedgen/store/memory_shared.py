@@ -43,7 +43,8 @@ class _Device:
         clean: whether the last holder let go of it.
         dismissed: numbers of items.
         by: the node that has claimed it last, whether it has let go or not.
-        claimed: when; monotonic seconds.
+        made: when; monotonic seconds.
+        claimed: when it did so last, or confirmed it.
     """
 
     version: int = 0
@@ -53,6 +54,7 @@ class _Device:
     clean: bool = True
     dismissed: set[int] = field(default_factory=set)
     by: MemoryNode | None = None
+    made: float = 0.0
     claimed: float = 0.0
 
     def ago(self, node: MemoryNode) -> float:
@@ -183,13 +185,13 @@ class SharedMemory:
         else:
             self._grant(wish, device)
 
-    def still_held(self, device: str, token: int) -> bool:
+    def still_held(self, device: str, token: int) -> float | None:
         """See `SharedStore.still_held`."""
         kept = self.devices.get(device, _Device())
         if kept.token != token or not kept.holder:
-            return False
+            return None
         kept.claimed = monotonic()
-        return True
+        return kept.claimed - kept.made
 
     def put_device(
         self,
@@ -266,7 +268,8 @@ class SharedMemory:
         clean, kept.clean = kept.clean, False
         ago = kept.ago(wish.node)
         kept.token, kept.holder = self.serial(), wish.node.name
-        kept.by, kept.claimed = wish.node, monotonic()
+        kept.by, kept.made = wish.node, monotonic()
+        kept.claimed = kept.made
         never = tuple(sorted(kept.dismissed))
         claim = Claim(kept.token, kept.version, kept.blob, clean, never, ago)
         if not wish.future.done():

@@ -198,8 +198,12 @@ class SharedStore(Store, Protocol):
         was held up on its way there may still be granted, and `Claim.ago` tells.
         """
 
-    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
-        """Whether a claim of this node still stands; if so it counts as made now."""
+    def still_held(self, device: str, token: int) -> asyncio.Future[float | None]:
+        """Whether a claim of this node still stands; if so it counts as made now for who claims next.
+
+        Returns: seconds, by the store's clock, since it was made, or fewer where that clock went back; None if it
+        does not stand any more.
+        """
 
     def put_device(
         self,

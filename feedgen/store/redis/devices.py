@@ -109,11 +109,11 @@ class Devices:
         keys = self._session.keys.device(device)
         return self._session.ask(keys.slot, ("ZREM", keys.dismissed(device), n), nothing)
 
-    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+    def still_held(self, device: str, token: int) -> asyncio.Future[float | None]:
         """See `SharedStore.still_held`."""
         keys = self._session.keys.device(device)
         command = scripts.STILL_HELD.call([keys.device(device)], token)
-        return self._session.ask(keys.slot, command, bool)
+        return self._session.ask(keys.slot, command, _held_for)
 
     def all(self, after: str, limit: int) -> asyncio.Future[list[str]]:
         """See `SharedStore.devices`."""
@@ -260,6 +260,10 @@ def _answer(reply: list[Any]) -> Answer:
 def _seconds(ago: int) -> float:
     """Microseconds of the store; -1 where it has nothing to tell."""
     return inf if ago < 0 else ago / 1e6
+
+
+def _held_for(since: int) -> float | None:
+    return None if since < 0 else since / 1e6
 
 
 def _text(value: bytes | None) -> str:

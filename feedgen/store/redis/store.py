@@ -234,7 +234,7 @@ class RedisStore:
         self._check_open()
         return self._devices.claim(device, wait, waited)
 
-    def still_held(self, device: str, token: int) -> asyncio.Future[bool]:
+    def still_held(self, device: str, token: int) -> asyncio.Future[float | None]:
         """See `SharedStore.still_held`."""
         self._check_open()
         return self._devices.still_held(device, token)

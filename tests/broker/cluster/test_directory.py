@@ -188,6 +188,63 @@ async def test_a_claim_serves_those_who_came_in_time_and_not_those_who_came_befo
     await two.directory.claim("kitchen", monotonic())
 
 
+@pytest.mark.parametrize("slow", [1, 5])
+async def test_who_moves_in_the_time_that_an_answer_takes_is_let_in(
+    monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    """However many answers took long: the first that does not tells where it was first."""
+    _, one, two = await houses()
+    await one.hold("kitchen")
+    came = monotonic()
+    asked = answers_take_long(monkeypatch, two, slow)
+    two.directory.use("kitchen")
+    await two.directory.look_up(("kitchen",))
+    await two.directory.claim("kitchen", came)
+    assert len(asked) == slow + 1
+
+
+async def test_who_may_have_come_before_it_went_elsewhere_is_sent_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, one, two = await houses()
+    await one.hold("kitchen")
+    came = monotonic()
+    asked = answers_take_long(monkeypatch, two, 1_000)
+    two.directory.use("kitchen")
+    await two.directory.look_up(("kitchen",))
+    with pytest.raises(Elsewhere):
+        await two.directory.claim("kitchen", came)
+    assert 1 < len(asked) < 100
+
+
+def answers_take_long(monkeypatch: pytest.MonkeyPatch, house: House, count: int) -> list[str]:
+    """The first answers about claims are 10 s on their way; what was asked is returned."""
+    asked: list[str] = []
+    passed = 0.0
+
+    def slow(name: str) -> None:
+        question = getattr(house.store, name)
+
+        def ask(*args: object) -> asyncio.Future[object]:
+            asked.append(name)
+            future: asyncio.Future[object] = question(*args)
+            if len(asked) <= count:
+                future.add_done_callback(underway)
+            return future
+
+        monkeypatch.setattr(house.store, name, ask)
+
+    def underway(_: object) -> None:
+        nonlocal passed
+        passed += 10.0
+
+    for module in ("broker.cluster.directory", "feedgen.store.memory_shared"):
+        monkeypatch.setattr(f"{module}.monotonic", lambda: monotonic() + passed)
+    slow("claim")
+    slow("still_held")
+    return asked
+
+
 async def test_a_change_from_elsewhere_while_a_write_is_under_way_is_not_lost() -> None:
     world, one, two = await houses()
     profile = await one.hold("kitchen")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LONG = 3600.0
 """Seconds before any of this."""
+RESOLUTION = 1e-3
+"""Seconds by which two clocks of one machine may differ for a moment."""
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -445,15 +447,28 @@ async def test_a_claim_that_is_confirmed_counts_as_made_then(world: World):
     for _ in range(20):  # time passes
         await a.store.fetch(["kitchen"])
     confirmed = monotonic()
-    assert await a.store.still_held("kitchen", held.token)
+    assert await a.store.still_held("kitchen", held.token) is not None
     claim = await b.store.claim("kitchen")
     assert isinstance(claim, Claim)
     assert 0 <= claim.ago < monotonic() - confirmed
-    assert not await a.store.still_held("kitchen", held.token)
-    assert await b.store.still_held("kitchen", claim.token)
+    assert await a.store.still_held("kitchen", held.token) is None
+    assert await b.store.still_held("kitchen", claim.token) is not None
     await b.store.put_device("kitchen", b"1", version=0, token=claim.token, release=True)
-    assert not await b.store.still_held("kitchen", claim.token)
-    assert not await b.store.still_held("attic", 1)
+    assert await b.store.still_held("kitchen", claim.token) is None
+    assert await b.store.still_held("attic", 1) is None
+
+
+async def test_a_claim_that_is_confirmed_tells_when_it_was_made(world: World):
+    a = await world.join("a")
+    before = monotonic()
+    held = await a.store.claim("kitchen")
+    after = monotonic()
+    for _ in range(3):  # however often it was confirmed since
+        asked = monotonic()
+        since = await a.store.still_held("kitchen", held.token)
+        assert since is not None
+        assert asked - after <= since + RESOLUTION
+        assert since <= monotonic() - before + RESOLUTION
 
 
 async def test_what_a_device_dismissed_is_known_to_the_next_holder(world: World):
