@@ -33,6 +33,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from broker.commands.fault_process import free_port
 from broker.outside.mosquitto_passwords import hash_password
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Mosquitto(OutsideBroker):
         self.as_it_is = _own_network_possible()
         text = (ROOT / "mosquitto.conf").read_text()
         if not self.as_it_is:
-            self.ports = {port: _free_port() for port in self.ports}
+            self.ports = {port: free_port() for port in self.ports}
             text = re.sub(
                 r"(?m)^listener (\d+)", lambda m: f"listener {self.ports[int(m[1])]}", text
             )
@@ -259,9 +260,9 @@ class Nats(OutsideBroker):
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         super().__init__(directory, names)
         self._program = _program("nats-server")
-        self.port = _free_port()
+        self.port = free_port()
         (directory / "nats.conf").write_text(
-            _NATS.format(client=_free_port(), mqtt=self.port, store=directory / "jetstream")
+            _NATS.format(client=free_port(), mqtt=self.port, store=directory / "jetstream")
         )
 
     def _launch(self, log: IO[str]) -> subprocess.Popen[str]:
@@ -296,7 +297,7 @@ class Rumqttd(OutsideBroker):
 
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         super().__init__(directory, names)
-        self.port = _free_port()
+        self.port = free_port()
         (directory / "rumqttd.toml").write_text(_RUMQTTD.format(mqtt=self.port))
 
     def _launch(self, log: IO[str]) -> subprocess.Popen[str]:
@@ -410,13 +411,6 @@ def _program(name: str) -> str:
     found = shutil.which(name, path=path)
     assert found is not None, f"not installed: {name}"
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 _CONNECT = bytes.fromhex("101100044d5154540402000a0005") + b"probe"

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 import pytest
 
+from broker.commands.fault_process import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -91,7 +93,12 @@ class RedisServer:
         command = [program(), str(configuration), *(["--sentinel"] if self.is_sentinel else [])]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        until(self.answers, f"server on port {self.port}")
+        until(self._has_started, f"server on port {self.port}")
+
+    def _has_started(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.directory / "log").read_text()[-400:]
+        return self.answers()
 
     def answers(self) -> bool:
         """Whether it is there and has read its data."""
@@ -279,13 +286,6 @@ def redis_sentinels(directory: Path) -> Iterator[Sentinels]:
     finally:
         for server in (sentinel, replica, master):
             server.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on. The kernel does not give it again soon."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(probe: Any, what: str) -> None:

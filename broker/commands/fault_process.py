@@ -30,18 +30,22 @@ if TYPE_CHECKING:
 
 _PORTS = range(20_000, 30_000)
 """Below the ports that the system gives to connecting sockets."""
+_given: set[int] = set()
 _KEPT_LINES = 200
 _FAULTY_LINES = ("Traceback (most recent call last)", " ERROR ", " CRITICAL ")
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that the system gives to nobody who connects.
+    """A port that nobody listens on, that the system gives to nobody who connects, and that was not given before.
 
     One that the system chose might be taken by a client, or even be connected to itself, while the server is down.
     """
-    for port in Random().sample(_PORTS, 200):  # noqa: S311 - no secret
+    for port in Random().sample(_PORTS, len(_PORTS)):  # noqa: S311 - no secret
+        if port in _given:
+            continue
         with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
     raise Failure("no port of 20000 to 29999 is free on 127.0.0.1")
 
