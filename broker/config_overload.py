@@ -73,6 +73,13 @@ class OverloadSettings(BaseModel):
         description="Items of low and normal priority that may be held, stored and acknowledged, from "
         "level 4 on. When there are more, the most valuable of them wait for the engine like all others.",
     )
+    held_seconds: float = Field(
+        default=3.0,
+        ge=0.1,
+        le=3_600,
+        description="Seconds of the engine's work that held items may be, by what it did of late: so long at the "
+        "least does it take to be well again. However slow it is, 1 000 may be held, up to max_held.",
+    )
     connect_rate: float = Field(
         default=500.0,
         ge=1,

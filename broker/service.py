@@ -451,6 +451,8 @@ class Service:
             self._step_engine(now)  # once at least, whatever went before
             if self._loop.time() >= until:
                 break
+            if self.engine.caught_up and self.overload.admission.held:
+                self._admit(until)  # what was held on purpose goes before what can wait
         self._push_gathered(max(until, self._loop.time() + _SLICE / 2))
         if self.positions.waiting:
             self.positions.settle_all()
@@ -480,7 +482,8 @@ class Service:
     def _step_engine(self, now: float, *, urgent: bool = False) -> None:
         """One bounded piece of the engine's work, and what it changed sent on."""
         began, began_here = time.monotonic(), time.thread_time()
-        changes = self.engine.step(now, self._step.rows, urgent=urgent)
+        background = not self.overload.admission.held
+        changes = self.engine.step(now, self._step.rows, urgent=urgent, background=background)
         self.chunks.add(time.monotonic() - began)
         self._step.took(time.thread_time() - began_here, more=self.engine.busy and not urgent)
         for change in changes:
@@ -491,10 +494,10 @@ class Service:
         """Gives the engine what may go on; if it has enough to do, only urgent items."""
         admission, left = self.overload.admission, self.overload.effects.batch
         while True:
-            jobs = self.engine.size.jobs
-            most = min(left, _AT_ONCE) if jobs < _ENOUGH else 0
+            spare = self.engine.caught_up
+            most = min(left, _AT_ONCE) if spare or self.engine.size.jobs < _ENOUGH else 0
             now = self.now()
-            records = admission.take(most, now, spare=not jobs)
+            records = admission.take(most, now, spare=spare)
             if not records:
                 return
             self._give(records, now)

@@ -497,7 +497,14 @@ class Engine:
 
     # Work
 
-    def step(self, now: float, max_rows: int = 16_384, *, urgent: bool = False) -> list[Change]:
+    def step(
+        self,
+        now: float,
+        max_rows: int = 16_384,
+        *,
+        urgent: bool = False,
+        background: bool = True,
+    ) -> list[Change]:
         """Do a bounded piece of what is to be done.
 
         Urgent items go first, then half of the step is for rows to be built, the rest for the other
@@ -508,6 +515,7 @@ class Engine:
             now: Unix seconds.
             max_rows: bound, in candidate rows of the smallest shelf.
             urgent: do nothing but urgent items.
+            background: do, too, what can wait for everything else.
 
         Returns:
             Rows whose visible window may have changed, since the last step.
@@ -529,10 +537,10 @@ class Engine:
             left = self._work_off(BACKGROUND + 1, left)
         if left > 0:
             left = self._build(left)
-        if left > 0:
+        if left > 0 and background:
             left = self._rekey(left)
-        if left > 0 and self._refresh.going_on:
-            self._refresh_some(left)
+            if left > 0 and self._refresh.going_on:
+                self._refresh_some(left)
         self._reuse()
         return self._state.take_changes()
 
@@ -545,6 +553,13 @@ class Engine:
             or self._state.any_changed
             or bool(self._moved)
             or self._refresh.going_on
+        )
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every item is in the windows that it belongs in, and every row built: what is left can wait."""
+        return self._queue.first(BACKGROUND + 1) is None and not any(
+            shelf.waiting for shelf in self._state.shelves
         )
 
     @property

@@ -38,6 +38,7 @@ class Admission:
 
     Attributes:
         max_held: As above.
+        taken: Items that went on.
         threshold: The lowest priority that goes on at once.
         held_bytes: Payload bytes of what is held.
         expired: Items that were over when their turn came.
@@ -58,13 +59,14 @@ class Admission:
         "max_held",
         "queued_bytes",
         "superseded",
+        "taken",
         "threshold",
     )
 
     def __init__(self, offsets: Sequence[float], max_held: int) -> None:
         self.threshold = 0
         self.held_bytes = self.queued_bytes = 0
-        self.expired = self.superseded = 0
+        self.expired = self.superseded = self.taken = 0
         self._offsets = offsets
         self.max_held = max_held
         self._urgent: deque[_Waiting] = deque()
@@ -174,6 +176,7 @@ class Admission:
             self._take_held(taken, min(most, _SPARE), now)
         # Not all at once: a commit brings hundreds, and urgent ones would wait for their end.
         self._take_held(taken, min(self.overflow, most - len(taken)), now)
+        self.taken += len(taken)
         return taken
 
     def _take_held(self, taken: list[Record], most: int, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 from broker.overload.admission import Admission
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 _NAMED = 20
 """Publishers that are named in the state."""
+_MEMORY = 5.0
+"""Seconds over which it is taken how many items go to the engine in a second."""
+_FEW = 1_000
+"""Items that may be held however slow the engine is."""
+_UNDONE = 0.5
+"""The pressure while items are held: it raises no level, and keeps the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,11 @@ class Overload:
 
     __slots__ = (
         "_levels",
+        "_looked",
+        "_rate",
         "_rises",
         "_settings",
+        "_taken",
         "_worst",
         "admission",
         "delays",
@@ -139,12 +149,12 @@ class Overload:
         self._settings = settings
         self._levels = Levels(samples=settings.samples, calm=settings.calm, now=now)
         self._rises = 0
+        self._looked, self._taken, self._rate = now, 0, 0.0
 
     def adopt(self, settings: OverloadSettings, budgets: BudgetSettings, now: float) -> None:
         """Goes by other settings from now on. Where control is off now, the next look ends its level."""
         self._settings = settings
         self._levels.adopt(samples=settings.samples, calm=settings.calm)
-        self.admission.max_held = settings.max_held
         self.pace.adopt(settings)
         self.senders.adopt(budgets.publisher_items, budgets.publisher_bytes, now)
         self.talkers.adopt(budgets.device_messages, 0, now)
@@ -169,7 +179,10 @@ class Overload:
             max(delays.engine_jobs, self._worst.engine_jobs),
             max(delays.oldest_stored, self._worst.oldest_stored),
         )
+        self._bound(now)
         pressure = delays.pressure(self._settings)
+        if self.admission.held:
+            pressure = max(pressure, _UNDONE)
         levels = self._levels
         if levels.observe(pressure, now) if self._settings.enabled else levels.end(now):
             self._rises += self.level > before
@@ -179,6 +192,18 @@ class Overload:
         again = self.senders.look(now, choke=self.effects.choke, late=late)
         again += self.talkers.look(now, choke=False, late=late)
         return Verdict(before, self.level, again)
+
+    def _bound(self, now: float) -> None:
+        """Lets no more be held than the engine works off in the time that it may take."""
+        passed, went = now - self._looked, self.admission.taken - self._taken
+        if passed > 0:
+            share = exp(-passed / _MEMORY)
+            self._rate = share * self._rate + (1 - share) * went / passed
+            self._looked, self._taken = now, self.admission.taken
+        settings = self._settings
+        self.admission.max_held = min(
+            settings.max_held, max(round(self._rate * settings.held_seconds), _FEW)
+        )
 
     def state(self, now: float) -> State:
         """Everything about it at this moment."""

@@ -447,6 +447,22 @@ def test_an_item_that_is_opened_more_often_than_others_rises(bench):
     assert bench.engine.counters["rekeyed"] == 1
 
 
+def test_what_can_wait_is_left_alone_until_there_is_nothing_else_to_do(bench):
+    liked, newer = bench.add(at=0), bench.add(at=1000)
+    bench.run_dry()
+    seat = bench.seat()
+    assert not bench.engine.caught_up  # the row is to be built
+    bench.run_dry()
+    bench.engine.feedback(liked, shown=100, opened=50)
+    assert bench.engine.caught_up
+    bench.engine.step(LANDMARK, background=False)
+    assert bench.engine.window(seat) == [newer, liked]
+    assert bench.engine.busy
+    bench.run_dry()
+    assert bench.engine.window(seat) == [liked, newer]
+    assert bench.engine.caught_up
+
+
 def test_feedback_that_hardly_moves_an_item_is_no_work(bench):
     bench.seat()
     n = bench.add()

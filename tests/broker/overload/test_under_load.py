@@ -100,6 +100,28 @@ async def test_what_is_held_goes_on_when_the_engine_has_time_and_urgent_items_be
     assert overload(served)["items_held"] == 0
 
 
+async def test_nothing_is_ranked_anew_while_items_are_held(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await overloaded(serve, Level.HOLDING)
+    service = served.server.service
+    await served.subscribed("kitchen")
+    steps = []
+    taken = service.engine.step
+
+    def step(*args: Any, background: bool, **more: Any) -> Any:
+        held = service.overload.admission.held
+        steps.append((held > 0, background))
+        return taken(*args, background=background, **more)
+
+    monkeypatch.setattr(service.engine, "step", step)
+    publisher = await served.connect("publisher")
+    publisher.send(*published("low", 300, priority=0))
+    await acknowledged(publisher, 300)
+    await served.at_rest()
+    assert set(steps) == {(True, False), (False, True)}
+
+
 async def test_an_urgent_item_is_sent_in_the_step_in_which_it_becomes_durable(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,9 +146,9 @@ async def test_urgent_items_that_come_thick_are_worked_off_together(
     taken = service.engine.step
     monkeypatch.setattr(data_path, "_HURRY_PAUSE", 3600.0)
 
-    def step(now: float, rows: int, *, urgent: bool = False) -> Any:
+    def step(now: float, rows: int, *, urgent: bool = False, **more: Any) -> Any:
         steps.append(urgent)
-        return taken(now, rows, urgent=urgent)
+        return taken(now, rows, urgent=urgent, **more)
 
     monkeypatch.setattr(service.engine, "step", step)
     await served.publish(*(item(f"u{n}", f"urgent {n}", URGENT) for n in range(5)))
@@ -162,7 +184,7 @@ async def test_what_expires_before_its_turn_is_not_shown_any_more(
     device = await served.subscribed("kitchen")
     await served.publish(*first)
     await served.at_rest()
-    monkeypatch.setattr(data_path, "_ENOUGH", 0)  # the engine takes nothing but urgent items
+    monkeypatch.setattr(data_path, "_AT_ONCE", 0)  # the engine is given nothing but urgent items
     await served.publish(item("a", "too late", ttl=1))
     await served.counted("items", "expired", 1)
     monkeypatch.undo()
